@@ -1,0 +1,162 @@
+//! Hot-add and hot-remove of a range of device memory.
+//!
+//! The life of a range: [`Hotplug::plan`] validates and plans, pure reads; [`Plan::commit`] reserves what the plan names
+//! (the only step that can run out), builds the linear map and then the vmemmap, initialises every struct page and only
+//! then makes the pfns valid. [`Hotplug::remove`] goes the other way round: pfns invalid, vmemmap away, linear map away,
+//! frames back where they came from.
+
+mod error;
+mod plan;
+mod region;
+mod request;
+
+pub use error::{AddError, PlanError, RemoveError};
+pub use plan::{Plan, Summary};
+pub use region::{Region, Removed};
+pub use request::Request;
+
+#[cfg(test)]
+mod tests;
+
+use core::marker::PhantomData;
+
+use crate::addr::{Pfn, PhysRange};
+use crate::descriptor::{Attributes, TableAttributes};
+use crate::frames::OutOfFrames;
+use crate::granule::{Granule, SUBSECTION_BYTES};
+use crate::layout::Layout;
+use crate::leaf::LeafPolicy;
+use crate::mapping::{self, Mapping};
+use crate::meta::{Meta, Role, Roles, struct_page_shift};
+use crate::seam::{Frames, Machine, Phase};
+use crate::section::Sections;
+use crate::table::{Protection, Tables};
+use crate::vmemmap::{self, Memmap, PopulateError, Storage};
+
+/// How the linear map of device memory is written: `PAGE_KERNEL`, as Linux's `memremap_pages()` asks.
+pub const LINEAR_PROTECTION: Protection =
+    Protection { leaf: Attributes::KERNEL, table: TableAttributes::LINEAR.owned() };
+
+/// The memory map of a kernel: its tables, its frames, its sections. Writers are serialised by `&mut`.
+#[derive(Debug)]
+pub struct Hotplug<M, F, P> {
+    tables: Tables<M>,
+    frames: F,
+    layout: Layout,
+    sections: Sections,
+    pa_bits: u32,
+    struct_page: PhantomData<P>,
+}
+
+impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
+    /// A memory map without any memory in it, for a CPU with `pa_bits` bits of physical address.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is no frame for the section records.
+    ///
+    /// # Panics
+    ///
+    /// If `layout` is for another granule or another size of struct page.
+    pub fn new(mut tables: Tables<M>, mut frames: F, layout: Layout, pa_bits: u32) -> Result<Self, OutOfFrames> {
+        assert!(layout.granule() == M::Granule::SIZE, "a layout of another granule");
+        assert!(layout.struct_page_bytes() == 1 << struct_page_shift::<P>(), "a layout for another struct page");
+        let sections = Sections::new(tables.machine_mut(), &mut frames)?;
+        Ok(Self { tables, frames, layout, sections, pa_bits, struct_page: PhantomData })
+    }
+
+    /// Gives boot RAM its struct pages: whole sections, in RAM, valid over their whole span as Linux's early sections
+    /// are. The linear map of RAM is boot's own.
+    ///
+    /// # Errors
+    ///
+    /// [`PopulateError`] if RAM can't hold them; then nothing but empty section records has changed.
+    pub fn add_boot_ram(&mut self, range: PhysRange, policy: LeafPolicy) -> Result<(), PopulateError> {
+        let range = self.whole_sections(range);
+        self.sections.prepare(self.tables.machine_mut(), &mut self.frames, range)?;
+        let memmap = Memmap::new(&self.layout, range, policy).stored_in(&Storage::Ram);
+        vmemmap::populate(&mut self.tables, &mut self.frames, memmap, &mut Storage::Ram)?;
+        memmap.initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
+        self.sections.activate_early(self.tables.machine_mut(), range);
+        Ok(())
+    }
+
+    /// Validates `request` and plans it. Reads only.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`], which names the value, the rule and the nearest value that would do.
+    pub fn plan(&mut self, request: Request) -> Result<Plan<'_, M, F, P>, PlanError> {
+        self.validate(&request)?;
+        Plan::new(self, request)
+    }
+
+    /// Takes a range away. When it returns, nothing maps the range and nothing of it is cached by any CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`] gives the region back if it is not one of this memory map.
+    pub fn remove(&mut self, mut region: Region) -> Result<Removed, RemoveError> {
+        if !self.sections.is_wholly_active(self.tables.machine(), region.range) {
+            return Err(RemoveError { region });
+        }
+        self.sections.deactivate(self.tables.machine_mut(), region.range);
+        let memmap = region.memmap(&self.layout);
+        self.tables.machine_mut().begin(Phase::Populate);
+        let memmap_tables = vmemmap::depopulate(&mut self.tables, &mut self.frames, memmap, &mut region.storage);
+        self.tables.machine_mut().end(Phase::Populate);
+        let linear = self.linear(region.range, region.policy);
+        self.tables.machine_mut().begin(Phase::Linear);
+        let linear_tables = mapping::unmap(&mut self.tables, &mut self.frames, &linear);
+        self.tables.machine_mut().end(Phase::Linear);
+        Ok(Removed { storage: region.storage, tables_freed: memmap_tables + linear_tables })
+    }
+
+    /// Whether `pfn` has an initialised struct page.
+    pub fn is_valid(&self, pfn: Pfn) -> bool {
+        self.sections.is_valid(self.tables.machine(), pfn)
+    }
+
+    /// The windows of addresses that it works in.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The tables that it writes.
+    #[must_use]
+    pub const fn tables(&self) -> &Tables<M> {
+        &self.tables
+    }
+
+    /// The tables, for their owner's other windows.
+    pub const fn tables_mut(&mut self) -> &mut Tables<M> {
+        &mut self.tables
+    }
+
+    /// Bytes of RAM that section records take. They are never freed.
+    #[must_use]
+    pub const fn section_bytes(&self) -> u64 {
+        self.sections.bytes()
+    }
+
+    /// The same memory map on another machine: how a decorator is put around the one below, or taken off.
+    pub fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Hotplug<N, F, P> {
+        let Self { tables, frames, layout, sections, pa_bits, struct_page } = self;
+        Hotplug { tables: tables.on(change), frames, layout, sections, pa_bits, struct_page }
+    }
+
+    /// What a range must be a multiple of: a sub-section, and as much as one page of vmemmap describes.
+    #[must_use]
+    pub fn unit(&self) -> u64 {
+        self.layout.described_by_page().max(SUBSECTION_BYTES)
+    }
+
+    fn linear(&self, range: PhysRange, policy: LeafPolicy) -> Mapping {
+        Mapping::linear(self.tables.regime(), &self.layout, range, policy, LINEAR_PROTECTION)
+    }
+
+    fn whole_sections(&self, range: PhysRange) -> PhysRange {
+        range.widen(1 << self.layout.granule().section_shift()).expect("RAM ends below 2^64")
+    }
+}

@@ -1,0 +1,54 @@
+//! A range that has been added: what its owner holds, and gives back to remove it.
+
+use crate::addr::PhysRange;
+use crate::altmap::Altmap;
+use crate::layout::Layout;
+use crate::leaf::LeafPolicy;
+use crate::vmemmap::{Memmap, Storage};
+
+/// A live range of device memory. Dropping it leaves the memory added for ever, which is safe.
+#[derive(Debug)]
+#[must_use = "dropping a region leaves its memory added for ever; give it to Hotplug::remove"]
+pub struct Region {
+    pub(super) range: PhysRange,
+    pub(super) storage: Storage,
+    pub(super) policy: LeafPolicy,
+}
+
+impl Region {
+    /// The physical range.
+    #[must_use]
+    pub const fn range(&self) -> PhysRange {
+        self.range
+    }
+
+    /// Where its struct pages are.
+    #[must_use]
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Its altmap as it stands now, if it has one.
+    #[must_use]
+    pub const fn altmap(&self) -> Option<&Altmap> {
+        match &self.storage {
+            Storage::Altmap(altmap) => Some(altmap),
+            Storage::Ram => None,
+        }
+    }
+
+    /// Its vmemmap.
+    #[must_use]
+    pub fn memmap(&self, layout: &Layout) -> Memmap {
+        Memmap::new(layout, self.range, self.policy).stored_in(&self.storage)
+    }
+}
+
+/// What came back from a removal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Removed {
+    /// The altmap as it was before the range was added, if there was one.
+    pub storage: Storage,
+    /// Tables freed.
+    pub tables_freed: u64,
+}

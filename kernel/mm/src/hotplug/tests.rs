@@ -1,0 +1,332 @@
+//! The life of ranges on plain memory, at every granule.
+
+use super::*;
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::altmap::Altmap;
+use crate::count::Counted;
+use crate::granule::{GranuleSize, K4, K16, K64};
+use crate::testing::{DEVICE, Event, GIB, MIB, Map, memory_map, range};
+
+/// Runs a test body at every granule.
+macro_rules! every_granule {
+    ($($test:ident => $body:ident),* $(,)?) => {$(
+        #[test]
+        fn $test() {
+            $body::<K4>();
+            $body::<K16>();
+            $body::<K64>();
+        }
+    )*};
+}
+
+every_granule! {
+    leaves_are_linuxs => vectors,
+    removing_what_was_added_leaves_memory_as_it_was => round_trip,
+    a_failed_add_changes_nothing_and_can_be_retried => failure_injection,
+    every_byte_of_every_struct_page_is_written => struct_pages,
+    ranges_go_in_any_order => any_order,
+    overlaps_are_found_anywhere_in_the_range => overlaps,
+    nothing_is_freed_or_reused_before_its_invalidation_completed => order_of_events,
+    an_add_takes_four_barriers_and_no_invalidation => barrier_bound,
+}
+
+fn nvdimm<G: Granule>(range: PhysRange) -> Request {
+    Request::new(range).altmap(Altmap::nvdimm(range, G::SIZE)).policy(LeafPolicy::Linux)
+}
+
+fn tight<G: Granule>(map: &Map<G>, range: PhysRange, policy: LeafPolicy) -> Request {
+    Request::new(range).altmap(Altmap::tight(map.layout(), range, policy, 0)).policy(policy)
+}
+
+fn leaf_at<G: Granule>(map: &Map<G>, va: u64) -> u64 {
+    map.tables().walk(VirtAddr::new(va)).translation().map_or(0, |(step, _)| step.descriptor.bits())
+}
+
+/// Descriptors measured on Linux for 1 GiB at 4 GiB: 6.12 with large leaves, the 4K block leaf as 7.3 writes it.
+fn vectors<G: Granule>() {
+    let (memmap, linear) = match G::SIZE {
+        GranuleSize::K64 => (
+            [
+                (0xffff_ffdf_c030_0000, 0x00e8_0001_0001_0703),
+                (0xffff_ffdf_c031_0000, 0x00e8_0001_0002_0703),
+                (0xffff_ffdf_c032_0000, 0x00e8_0001_0003_0703),
+                (0xffff_ffdf_c03f_0000, 0x00e8_0001_0010_0703),
+                (0xffff_ffdf_c040_0000, 0),
+            ],
+            [0x00e8_0001_0000_0701, 0x00e8_0001_2000_0701],
+        ),
+        GranuleSize::K16 => (
+            [
+                (0xffff_ff7f_c0c0_0000, 0x00e8_0001_0000_4703),
+                (0xffff_ff7f_c0c0_4000, 0x00e8_0001_0000_8703),
+                (0xffff_ff7f_c0c0_8000, 0x00e8_0001_0000_c703),
+                (0xffff_ff7f_c0ff_c000, 0x00e8_0001_0040_0703),
+                (0xffff_ff7f_c100_0000, 0),
+            ],
+            [0x00f8_0001_0000_0701, 0x00f8_0001_3e00_0701],
+        ),
+        GranuleSize::K4 => (
+            [
+                (0xffff_fdff_c300_0000, 0x00e8_0001_0020_0701),
+                (0xffff_fdff_c320_0000, 0x00e8_0001_0040_0701),
+                (0xffff_fdff_c340_0000, 0x00e8_0001_0060_0701),
+                (0xffff_fdff_c3e0_0000, 0x00e8_0001_0100_0701),
+                (0xffff_fdff_c400_0000, 0),
+            ],
+            [0x00e8_0001_0000_0701, 0x00e8_0001_0000_0701],
+        ),
+    };
+    let mut map = memory_map::<G>(48);
+    let region = map.plan(nvdimm::<G>(range(DEVICE, GIB))).unwrap().commit().unwrap();
+    for (va, descriptor) in memmap {
+        assert_eq!(leaf_at(&map, va), descriptor, "{} {va:016x}", G::SIZE);
+    }
+    let last = 0xffff_0000_c000_0000 + GIB - 1;
+    assert_eq!([leaf_at(&map, 0xffff_0000_c000_0000), leaf_at(&map, last)], linear, "{}", G::SIZE);
+    map.remove(region).unwrap();
+}
+
+fn round_trip<G: Granule>() {
+    for (policy, bytes) in [(LeafPolicy::Largest, 4 * GIB), (LeafPolicy::Linux, GIB), (LeafPolicy::Pages, 192 * MIB)] {
+        for in_ram in [false, true] {
+            let mut map = memory_map::<G>(48);
+            let device = range(DEVICE, bytes);
+            // The section records stay; a first round makes them.
+            for round in 0..2 {
+                let before = (map.tables().machine().image(), map.frames.out.clone());
+                let request = if in_ram { Request::new(device).policy(policy) } else { tight(&map, device, policy) };
+                let region = map.plan(request).unwrap().commit().unwrap();
+                let last = Pfn::containing(PhysAddr::new(device.end().value() - 1), G::SIZE.shift());
+                assert!(map.is_valid(last) && !map.is_valid(last.add(1)));
+                let removed = map.remove(region).unwrap();
+                assert_eq!(removed.storage, request.storage, "the altmap comes back as it went in");
+                assert!(!map.is_valid(last));
+                if round == 1 {
+                    assert_eq!(map.frames.out, before.1);
+                    assert_eq!(tables_image(&map), without_frames(before.0, &map), "{policy:?}");
+                }
+            }
+        }
+    }
+}
+
+fn tables_image<G: Granule>(map: &Map<G>) -> std::collections::BTreeMap<u64, u64> {
+    without_frames(map.tables().machine().image(), map)
+}
+
+/// Memory that is in use: the content of free frames is nobody's.
+fn without_frames<G: Granule>(
+    image: std::collections::BTreeMap<u64, u64>,
+    map: &Map<G>,
+) -> std::collections::BTreeMap<u64, u64> {
+    let in_use = |at: u64| {
+        at < 0x5000_0000 || map.frames.out.range(..=at).next_back().is_some_and(|(start, bytes)| at < start + bytes)
+    };
+    image.into_iter().filter(|(at, _)| in_use(*at)).collect()
+}
+
+fn failure_injection<G: Granule>() {
+    for in_ram in [false, true] {
+        let device = range(PhysAddr::new(1 << 45), GIB);
+        let mut map = memory_map::<G>(48);
+        let request = if in_ram {
+            Request::new(device).policy(LeafPolicy::Pages)
+        } else {
+            tight(&map, device, LeafPolicy::Pages)
+        };
+        // Make the section records once: they are allowed to stay.
+        map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
+        let mut failures = 0;
+        for budget in 0.. {
+            let before = (tables_image(&map), map.frames.out.clone());
+            map.frames.budget = budget;
+            let result = map.plan(request).unwrap().commit();
+            map.frames.budget = u64::MAX;
+            if let Ok(region) = result {
+                map.remove(region).unwrap();
+                break;
+            }
+            failures += 1;
+            assert_eq!(before.1, map.frames.out, "frames leaked when allocation {budget} failed");
+            assert_eq!(before.0, tables_image(&map), "memory changed when allocation {budget} failed");
+        }
+        assert!(failures > 1, "a far range needs tables");
+    }
+}
+
+fn struct_pages<G: Granule>() {
+    let mut map = memory_map::<G>(48);
+    let device = range(DEVICE, GIB);
+    let altmap = Altmap::new(device, G::SIZE, 3, (GIB >> G::SIZE.shift()) / 2);
+    let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
+    let layout = *map.layout();
+    let mut seen = 0;
+    for stretch in region.memmap(&layout).stretches() {
+        let step = 1 << G::SIZE.level_shift(stretch.leaf.level);
+        for index in 0..stretch.descriptors(G::SIZE) {
+            let va = stretch.va.add(index * step);
+            let (_, frame) = map.tables().walk(va).translation().unwrap();
+            let bytes = &map.tables().machine().written[&frame.value()];
+            for (page, words) in bytes.chunks(64).enumerate() {
+                let pfn = layout.pfn(va).add(page as u64);
+                let reserved = pfn < altmap.storage().1;
+                let flags = u64::from_le_bytes(words[..8].try_into().unwrap());
+                assert_eq!(flags, 1 << 63 | u64::from(reserved) << 13, "{pfn:?}");
+                assert_eq!(words[8..48], [0; 40]);
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, GIB >> G::SIZE.shift());
+    map.remove(region).unwrap();
+}
+
+fn any_order<G: Granule>() {
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for order in orders {
+        let mut map = memory_map::<G>(48);
+        let start = |index: u64| PhysAddr::new((1 << 45) + index * 128 * MIB);
+        map.sections.prepare(map.tables.machine_mut(), &mut map.frames, range(start(0), 384 * MIB)).unwrap();
+        let before = (tables_image(&map), map.frames.out.clone());
+        let mut regions = [0, 1, 2].map(|index| {
+            let request = tight(&map, range(start(index), 128 * MIB), LeafPolicy::Pages);
+            Some(map.plan(request).unwrap().commit().unwrap())
+        });
+        for index in order {
+            map.remove(regions[index].take().unwrap()).unwrap();
+            for (other, region) in regions.iter().enumerate() {
+                let va = map.layout().linear_address(start(other as u64)).value();
+                assert_eq!(leaf_at(&map, va) != 0, region.is_some(), "range {other} after removing {index}");
+            }
+        }
+        assert_eq!(before, (tables_image(&map), map.frames.out.clone()), "{order:?}");
+    }
+}
+
+fn overlaps<G: Granule>() {
+    let mut map = memory_map::<G>(48);
+    let live = range(DEVICE.add(GIB), GIB);
+    let region = map.plan(tight(&map, live, LeafPolicy::Largest)).unwrap().commit().unwrap();
+    let before = (tables_image(&map), map.frames.out.clone());
+    let cases = [(GIB, GIB), (0, 3 * GIB), (GIB / 2, GIB), (GIB + GIB / 2, 4 * GIB), (GIB + 128 * MIB, 128 * MIB)];
+    for (offset, bytes) in cases {
+        let asked = range(DEVICE.add(offset), bytes);
+        let error = map.plan(Request::new(asked)).unwrap_err();
+        assert!(matches!(error, PlanError::Overlap { .. }), "{error}");
+    }
+    assert_eq!(before, (tables_image(&map), map.frames.out.clone()));
+    map.remove(region).unwrap();
+}
+
+/// Per operation: no leaf is cleared after the first invalidation that covers it, DSB ISH and ISB follow the last one.
+fn order_of_events<G: Granule>() {
+    let mut map = memory_map::<G>(48);
+    let device = range(PhysAddr::new(1 << 45), GIB);
+    let region = map.plan(tight(&map, device, LeafPolicy::Largest)).unwrap().commit().unwrap();
+    map.tables_mut().machine_mut().events.clear();
+    map.remove(region).unwrap();
+    let events = &map.tables().machine().events;
+    let mut batch = Vec::new();
+    let mut invalidating = false;
+    for event in events {
+        match event {
+            Event::Tlbi(_) if !invalidating => {
+                assert_eq!(batch.last(), Some(&Event::Dsb(crate::seam::Dsb::InnerShareableStores)), "{batch:?}");
+                invalidating = true;
+            }
+            Event::Write(..) => assert!(!invalidating, "a descriptor is written between TLBI and its DSB ISH"),
+            Event::Dsb(kind) if invalidating => {
+                assert_eq!(*kind, crate::seam::Dsb::InnerShareable);
+                invalidating = false;
+            }
+            _ => (),
+        }
+        batch.push(*event);
+    }
+    assert!(!invalidating && events.last() != Some(&Event::Dsb(crate::seam::Dsb::InnerShareable)));
+}
+
+fn barrier_bound<G: Granule>() {
+    for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
+        let mut map = memory_map::<G>(48).on(Counted::new);
+        let device = range(DEVICE, 4 * GIB);
+        let altmap = Altmap::tight(map.layout(), device, policy, 0);
+        let plan = map.plan(Request::new(device).altmap(altmap).policy(policy)).unwrap();
+        let tables = plan.summary().linear_tables + plan.summary().memmap_tables;
+        let region = plan.commit().unwrap();
+        let add = map.tables_mut().machine_mut().take();
+        assert!(add.dsb <= 4 && add.tlbi == 0, "{policy:?} {add:?}");
+        assert_eq!(add.tables_zeroed, tables);
+        map.remove(region).unwrap();
+        let remove = map.tables_mut().machine_mut().take();
+        assert!(remove.dsb <= 8, "{policy:?} {remove:?}");
+    }
+}
+
+#[test]
+fn refusals_name_the_nearest_range_that_would_do() {
+    let mut map = memory_map::<K64>(48);
+    let error = map.plan(Request::new(range(DEVICE.add(2 * MIB), 128 * MIB))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "0x100200000..0x108200000 does not start and end at multiples of 64 MiB, as 64K needs; 0x104000000..0x108000000 would do"
+    );
+    let small = map.plan(Request::new(range(DEVICE, 2 * MIB))).unwrap_err();
+    assert!(small.to_string().ends_with("0x100000000..0x104000000 would do"), "{small}");
+}
+
+#[test]
+fn places_that_cannot_be_are_refused() {
+    let mut map = memory_map::<K64>(42);
+    let mut refused = |start, bytes| map.plan(Request::new(range(PhysAddr::new(start), bytes))).unwrap_err();
+    assert!(matches!(refused(DEVICE.value(), 0), PlanError::Empty { .. }));
+    assert!(matches!(refused(GIB, GIB), PlanError::BootSection { .. }));
+    assert!(matches!(refused(0, 512 * MIB), PlanError::BeyondLinearMap { .. }), "below memstart");
+    assert!(matches!(refused(2 << 40, 2 * GIB), PlanError::BeyondLinearMap { .. }), "past 2 TiB + 1 GiB");
+    assert!(matches!(refused(1 << 48, GIB), PlanError::BeyondCpu { .. }));
+    let last = map.plan(Request::new(range(PhysAddr::new(2 << 40), GIB))).map(|plan| plan.summary().range.end());
+    assert_eq!(last, Ok(PhysAddr::new((2 << 40) + GIB)), "the last mappable GiB is accepted");
+}
+
+#[test]
+fn altmaps_that_do_not_fit_are_refused() {
+    let mut map = memory_map::<K64>(48);
+    let device = range(DEVICE, GIB);
+    let mut refused = |altmap| map.plan(Request::new(device).altmap(altmap)).unwrap_err();
+    let elsewhere = Altmap::new(range(DEVICE.add(GIB), GIB), GranuleSize::K64, 0, 64);
+    assert!(matches!(refused(elsewhere), PlanError::AltmapElsewhere { .. }));
+    let large = Altmap::new(device, GranuleSize::K64, 1, 16384);
+    assert!(matches!(refused(large), PlanError::AltmapTooLarge { .. }));
+    let small = refused(Altmap::new(device, GranuleSize::K64, 1, 15));
+    assert_eq!(
+        small.to_string(),
+        "the altmap sets 15 frames aside and the vmemmap of the range needs 16; set at least that many aside"
+    );
+}
+
+#[test]
+fn a_region_of_another_memory_map_is_given_back() {
+    let mut one = memory_map::<K4>(48);
+    let mut other = memory_map::<K4>(48);
+    let region = one.plan(Request::new(range(DEVICE, GIB))).unwrap().commit().unwrap();
+    let error = other.remove(region).unwrap_err();
+    assert!(error.to_string().starts_with("0x100000000..0x140000000 is not a range of this memory map"));
+    one.remove(error.region).unwrap();
+}
+
+#[test]
+fn a_foreign_leaf_in_the_window_is_refused_by_name() {
+    let mut map = memory_map::<K4>(48);
+    let va = map.layout().linear_address(DEVICE.add(512 * MIB));
+    let foreign = Mapping::new(
+        map.tables().regime(),
+        crate::addr::VirtRange::new(va, 2 * MIB),
+        PhysAddr::new(0x4000_0000),
+        LeafPolicy::Largest,
+        Protection { leaf: Attributes::KERNEL_READ_ONLY, table: TableAttributes::LINEAR },
+    );
+    mapping::map(&mut map.tables, &mut map.frames, &foreign).unwrap();
+    let error = map.plan(Request::new(range(DEVICE, GIB))).unwrap_err();
+    let PlanError::Occupied(occupied) = error else { panic!("{error}") };
+    assert!(occupied.level <= crate::granule::Level::L2, "{occupied}");
+}

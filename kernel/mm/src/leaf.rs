@@ -1,0 +1,297 @@
+//! Which leaves map a stretch of addresses: pages, contiguous runs and blocks, by size and alignment alone.
+//!
+//! The choice is a pure function of addresses and policy, so that a range is removed with exactly the leaves that it was
+//! added with, without remembering them.
+
+use core::fmt;
+
+use crate::addr::VirtAddr;
+use crate::granule::{GranuleSize, Level};
+use crate::regime::Regime;
+
+/// Which leaves a range is mapped with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LeafPolicy {
+    /// The largest that addresses allow: blocks and contiguous runs, in the linear map and in the vmemmap.
+    #[default]
+    Largest,
+    /// As Linux: the linear map as [`Largest`](LeafPolicy::Largest) (its large-leaf configuration), the vmemmap in base
+    /// pages but for 2 MiB blocks for whole sections at 4K.
+    Linux,
+    /// Base pages only, never a contiguous run.
+    Pages,
+}
+
+/// One kind of leaf: a level, and whether leaves stand in contiguous runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// The level of its descriptors.
+    pub level: Level,
+    /// Whether it is a whole run of descriptors with the Contiguous bit.
+    pub contiguous: bool,
+}
+
+impl Leaf {
+    /// A base page.
+    pub const PAGE: Self = Self { level: Level::L3, contiguous: false };
+
+    const fn single(level: Level) -> Self {
+        Self { level, contiguous: false }
+    }
+
+    const fn run(level: Level) -> Self {
+        Self { level, contiguous: true }
+    }
+
+    /// Descriptors that it takes: the members of the run, or one.
+    #[must_use]
+    pub const fn descriptors(self, granule: GranuleSize) -> u64 {
+        match granule.contiguous_entries(self.level) {
+            Some(members) if self.contiguous => members,
+            _ => 1,
+        }
+    }
+
+    /// Bytes that it maps: of the whole run, if it is one.
+    #[must_use]
+    pub const fn bytes(self, granule: GranuleSize) -> u64 {
+        self.descriptors(granule) << granule.level_shift(self.level)
+    }
+}
+
+/// The kinds of leaf that a map may use, largest first. The last is always the page.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafSizes {
+    kinds: [Leaf; LeafSizes::MOST],
+    count: usize,
+}
+
+impl LeafSizes {
+    const MOST: usize = 6;
+
+    const fn with(mut self, leaf: Leaf) -> Self {
+        self.kinds[self.count] = leaf;
+        self.count += 1;
+        self
+    }
+
+    const NONE: Self = Self { kinds: [Leaf::PAGE; Self::MOST], count: 0 };
+
+    /// For the linear map: every block that the architecture has at levels 1 and 2, and contiguous runs at levels 2 and 3.
+    #[must_use]
+    pub fn linear(regime: Regime, policy: LeafPolicy) -> Self {
+        let mut sizes = Self::NONE;
+        if policy != LeafPolicy::Pages {
+            if regime.has_block(Level::L1) && regime.start_level() <= Level::L1 {
+                sizes = sizes.with(Leaf::single(Level::L1));
+            }
+            sizes = sizes.with(Leaf::run(Level::L2)).with(Leaf::single(Level::L2)).with(Leaf::run(Level::L3));
+        }
+        sizes.with(Leaf::PAGE)
+    }
+
+    /// For the vmemmap. A 2 MiB block at 4K maps the struct pages of exactly one section.
+    #[must_use]
+    pub const fn memmap(granule: GranuleSize, policy: LeafPolicy) -> Self {
+        let whole_sections = matches!(granule, GranuleSize::K4) && !matches!(policy, LeafPolicy::Pages);
+        let mut sizes = Self::NONE;
+        if whole_sections {
+            sizes = sizes.with(Leaf::single(Level::L2));
+        }
+        if matches!(policy, LeafPolicy::Largest) {
+            sizes = sizes.with(Leaf::run(Level::L3));
+        }
+        sizes.with(Leaf::PAGE)
+    }
+
+    /// The kinds, largest first.
+    #[must_use]
+    pub fn kinds(&self) -> &[Leaf] {
+        &self.kinds[..self.count]
+    }
+}
+
+/// Neighbouring leaves of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The first address.
+    pub va: VirtAddr,
+    /// The kind of leaf.
+    pub leaf: Leaf,
+    /// How many of them (runs, not members).
+    pub count: u64,
+}
+
+impl Stretch {
+    /// Descriptors that they take.
+    #[must_use]
+    pub const fn descriptors(&self, granule: GranuleSize) -> u64 {
+        self.count * self.leaf.descriptors(granule)
+    }
+
+    /// Bytes that they map.
+    #[must_use]
+    pub const fn bytes(&self, granule: GranuleSize) -> u64 {
+        self.count * self.leaf.bytes(granule)
+    }
+
+    /// The same leaves table by table: what each table of their level holds of them.
+    pub fn by_table(self, regime: Regime) -> impl Iterator<Item = Piece> {
+        let step = 1 << regime.granule().level_shift(self.leaf.level);
+        let mut va = self.va;
+        let mut left = self.descriptors(regime.granule());
+        core::iter::from_fn(move || {
+            let index = regime.index(va, self.leaf.level);
+            let count = left.min(regime.entries(self.leaf.level) - index);
+            let piece = Piece { va, index, count };
+            va = va.add(count * step);
+            left -= count;
+            (count > 0).then_some(piece)
+        })
+    }
+}
+
+impl fmt::Display for Stretch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match (self.leaf.contiguous, self.leaf.level) {
+            (true, _) => "contiguous runs",
+            (false, Level::L3) => "pages",
+            (false, _) => "blocks",
+        };
+        write!(f, "{} {kind} at {}", self.count, self.leaf.level)
+    }
+}
+
+/// Neighbouring descriptors in one table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Piece {
+    /// The first address that they translate.
+    pub va: VirtAddr,
+    /// The index of the first.
+    pub index: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// Cuts a range of addresses into [`Stretch`]es.
+#[derive(Clone, Debug)]
+pub struct Stretches {
+    granule: GranuleSize,
+    sizes: LeafSizes,
+    va: VirtAddr,
+    left: u64,
+    /// Output address minus `va`: leaves must be aligned in both. Zero where frames are chosen to fit.
+    skew: u64,
+}
+
+impl Stretches {
+    /// The leaves for `bytes` bytes at `va`, both multiples of the granule, where `skew` is the output address minus the
+    /// input address modulo 2^64 (0 if the frames will be allocated as aligned as the leaf needs).
+    #[must_use]
+    pub const fn new(granule: GranuleSize, sizes: LeafSizes, va: VirtAddr, bytes: u64, skew: u64) -> Self {
+        Self { granule, sizes, va, left: bytes, skew }
+    }
+
+    fn fits(&self, leaf: Leaf, at: VirtAddr, left: u64) -> bool {
+        let bytes = leaf.bytes(self.granule);
+        self.skew & (bytes - 1) == 0 && at.is_aligned(bytes) && left >= bytes
+    }
+
+    /// Bytes until a kind larger than `kinds[..larger]`'s end could start; all that is left if none ever can.
+    fn until_larger(&self, larger: &[Leaf]) -> u64 {
+        let distances = larger.iter().filter_map(|&leaf| {
+            let start = self.va.align_up(leaf.bytes(self.granule));
+            let distance = start.since(self.va);
+            (distance < self.left && self.fits(leaf, start, self.left - distance)).then_some(distance)
+        });
+        distances.min().unwrap_or(self.left)
+    }
+}
+
+impl Iterator for Stretches {
+    type Item = Stretch;
+
+    fn next(&mut self) -> Option<Stretch> {
+        let kind = self.sizes.kinds().iter().position(|&leaf| self.fits(leaf, self.va, self.left))?;
+        let leaf = self.sizes.kinds[kind];
+        let bytes = leaf.bytes(self.granule);
+        let count = self.until_larger(&self.sizes.kinds[..kind]) / bytes;
+        let stretch = Stretch { va: self.va, leaf, count };
+        self.va = self.va.add(count * bytes);
+        self.left -= count * bytes;
+        Some(stretch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptor::OutputFormat;
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn linear(granule: GranuleSize, va: u64, bytes: u64, skew: u64) -> Vec<(i8, bool, u64)> {
+        let regime = Regime::new(granule, 48, OutputFormat::Bits48).unwrap();
+        let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
+        Stretches::new(granule, sizes, VirtAddr::new(va), bytes, skew)
+            .map(|s| (s.leaf.level.number(), s.leaf.contiguous, s.count))
+            .collect()
+    }
+
+    #[test]
+    fn one_gib_takes_what_linux_takes_with_large_leaves() {
+        let va = 0xffff_0000_c000_0000;
+        let skew = 0x1_0000_0000_u64.wrapping_sub(va);
+        assert_eq!(linear(GranuleSize::K4, va, GIB, skew), [(1, false, 1)]);
+        assert_eq!(linear(GranuleSize::K16, va, GIB, skew), [(2, true, 1)]);
+        assert_eq!(linear(GranuleSize::K64, va, GIB, skew), [(2, false, 2)]);
+    }
+
+    #[test]
+    fn a_range_climbs_to_the_largest_leaf_and_down_again() {
+        let got = linear(GranuleSize::K4, 0xffff_0000_3fe0_0000, 2 * GIB + 36 * MIB, 0);
+        assert_eq!(got, [(2, false, 1), (1, false, 2), (2, true, 1), (2, false, 1)]);
+    }
+
+    #[test]
+    fn frames_out_of_step_with_addresses_get_smaller_leaves() {
+        assert_eq!(linear(GranuleSize::K4, 0xffff_0000_4000_0000, 4 * MIB, 0x1000), [(3, false, 1024)]);
+        assert_eq!(linear(GranuleSize::K4, 0xffff_0000_4000_0000, 4 * MIB, 0x1_0000), [(3, true, 64)]);
+    }
+
+    #[test]
+    fn the_vmemmap_has_runs_only_where_a_whole_one_fits() {
+        let cut = |policy, va: u64, bytes| -> Vec<_> {
+            let sizes = LeafSizes::memmap(GranuleSize::K64, policy);
+            Stretches::new(GranuleSize::K64, sizes, VirtAddr::new(va), bytes, 0)
+                .map(|s| (s.leaf.contiguous, s.count))
+                .collect()
+        };
+        assert_eq!(cut(LeafPolicy::Largest, 0xffff_ffdf_c030_0000, 4 * MIB), [(false, 16), (true, 1), (false, 16)]);
+        assert_eq!(cut(LeafPolicy::Linux, 0xffff_ffdf_c030_0000, 4 * MIB), [(false, 64)]);
+    }
+
+    #[test]
+    fn stretches_cover_every_byte_once_in_order() {
+        for (start, bytes) in [(0_u64, GIB), (3 << 12, 5 * MIB), (31 * MIB, 97 * MIB), (GIB - 4096, 4096)] {
+            let mut at = VirtAddr::new(0xffff_0000_0000_0000 + start);
+            let regime = Regime::new(GranuleSize::K4, 48, OutputFormat::Bits48).unwrap();
+            let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
+            for stretch in Stretches::new(GranuleSize::K4, sizes, at, bytes, 0) {
+                assert_eq!(stretch.va, at);
+                assert!(stretch.count > 0 && at.is_aligned(stretch.leaf.bytes(GranuleSize::K4)));
+                at = at.add(stretch.bytes(GranuleSize::K4));
+            }
+            assert_eq!(at.value(), 0xffff_0000_0000_0000 + start + bytes);
+        }
+    }
+
+    #[test]
+    fn pieces_never_cross_a_table() {
+        let regime = Regime::new(GranuleSize::K4, 48, OutputFormat::Bits48).unwrap();
+        let stretch = Stretch { va: VirtAddr::new(0xffff_0000_001f_e000), leaf: Leaf::PAGE, count: 515 };
+        let pieces: Vec<_> = stretch.by_table(regime).map(|p| (p.index, p.count)).collect();
+        assert_eq!(pieces, [(510, 2), (0, 512), (0, 1)]);
+    }
+}

@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(not(test), no_std)]
+
+pub mod addr;
+pub mod altmap;
+pub mod count;
+pub mod decode;
+pub mod descriptor;
+pub mod frames;
+pub mod granule;
+pub mod hotplug;
+pub mod layout;
+pub mod leaf;
+pub mod mapping;
+pub mod meta;
+pub mod regime;
+pub mod seam;
+pub mod section;
+pub mod table;
+pub mod tlb;
+pub mod vmemmap;
+pub mod walk;
+
+#[cfg(test)]
+mod testing;

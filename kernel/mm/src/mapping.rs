@@ -1,0 +1,99 @@
+//! Addresses mapped to consecutive frames: the linear map of a range, a kernel image, a device's registers.
+
+use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::frames::{OutOfFrames, Reserved};
+use crate::granule::{Granule, GranuleSize};
+use crate::layout::Layout;
+use crate::leaf::{LeafPolicy, LeafSizes, Stretches};
+use crate::regime::Regime;
+use crate::seam::{Frames, Machine};
+use crate::table::{Occupied, Protection, Tables};
+use crate::vmemmap::consecutive;
+
+/// A range of addresses, the first frame that it shows, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapping {
+    va: VirtRange,
+    pa: PhysAddr,
+    sizes: LeafSizes,
+    protection: Protection,
+    granule: GranuleSize,
+}
+
+/// Why a mapping can't be made. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MapError {
+    /// The window is in use.
+    #[error(transparent)]
+    Occupied(#[from] Occupied),
+    /// RAM can't hold its tables.
+    #[error(transparent)]
+    Frames(#[from] OutOfFrames),
+}
+
+impl Mapping {
+    /// `va` shows the frames from `pa` on, with the leaves that `policy` allows. All are multiples of the granule.
+    #[must_use]
+    pub fn new(regime: Regime, va: VirtRange, pa: PhysAddr, policy: LeafPolicy, protection: Protection) -> Self {
+        Self { va, pa, sizes: LeafSizes::linear(regime, policy), protection, granule: regime.granule() }
+    }
+
+    /// The linear map of `range` in `layout`.
+    #[must_use]
+    pub fn linear(
+        regime: Regime,
+        layout: &Layout,
+        range: PhysRange,
+        policy: LeafPolicy,
+        protection: Protection,
+    ) -> Self {
+        Self::new(regime, layout.linear_range(range), range.start(), policy, protection)
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub const fn range(&self) -> VirtRange {
+        self.va
+    }
+
+    /// Its leaves, ascending.
+    #[must_use]
+    pub const fn stretches(&self) -> Stretches {
+        let start = self.va.start();
+        Stretches::new(self.granule, self.sizes, start, self.va.bytes(), self.pa.value().wrapping_sub(start.value()))
+    }
+
+    /// Tables that are missing; reads only.
+    pub(crate) fn check<M: Machine>(&self, tables: &Tables<M>) -> Result<u64, Occupied> {
+        tables.missing_tables(self.stretches())
+    }
+
+    /// Writes the leaves with the tables `taken`, links them, and returns the tables that it did not need.
+    pub(crate) fn map<M: Machine>(&self, tables: &mut Tables<M>, mut taken: Reserved) -> Reserved {
+        let made = taken.count();
+        for stretch in self.stretches() {
+            let first = self.pa.add(stretch.va.since(self.va.start()));
+            tables.map(stretch, self.protection, &mut taken, consecutive(first, stretch, self.granule));
+        }
+        tables.publish(self.stretches(), made - taken.count());
+        taken
+    }
+}
+
+/// Maps; returns the tables that it took from `frames`.
+///
+/// # Errors
+///
+/// [`MapError`] if something is mapped there already or there is no RAM for tables; then nothing changed.
+pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> Result<u64, MapError> {
+    let missing = mapping.check(tables)?;
+    let taken = Reserved::take(tables.machine_mut(), frames, missing, M::Granule::SIZE.bytes())?;
+    mapping.map(tables, taken).give_back(tables.machine_mut(), frames);
+    Ok(missing)
+}
+
+/// Takes away what [`map`] made; returns how many tables were freed. The frames belong to somebody else.
+pub fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> u64 {
+    tables.unmap(mapping.stretches());
+    tables.prune(mapping.va, frames)
+}

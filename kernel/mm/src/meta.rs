@@ -1,0 +1,127 @@
+//! The struct page: what the vmemmap is an array of. [`Meta`] is the adopter's; [`StructPage`] is ours.
+
+use core::mem::{MaybeUninit, size_of};
+
+use crate::addr::Pfn;
+
+/// What a page of memory is to the memory model when its struct page is initialised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Boot RAM.
+    Ram,
+    /// Device memory that its owner may use.
+    Device,
+    /// Set aside in the altmap for struct pages.
+    Altmap,
+    /// The altmap's reserve: frames that belong to the driver and are never handed out.
+    Reserve,
+}
+
+/// A struct page of any kernel. One stands at every pfn's place in the vmemmap, written once by [`Meta::new`] before the
+/// pfn becomes valid.
+///
+/// # Safety
+///
+/// The type must have a size that is a power of two, at least 8 and no alignment beyond it, and no padding: the whole of
+/// its bytes is written by storing it.
+pub unsafe trait Meta: Copy + 'static {
+    /// The struct page of `pfn`, which is to serve as `role`.
+    fn new(pfn: Pfn, role: Role) -> Self;
+}
+
+/// log2 of the bytes of `P`.
+///
+/// # Panics
+///
+/// At compile time where it is const: if the size is no power of two or below 8.
+#[must_use]
+pub const fn struct_page_shift<P: Meta>() -> u32 {
+    assert!(size_of::<P>().is_power_of_two() && size_of::<P>() >= 8, "a struct page is 8, 16, 32, 64, .. bytes");
+    size_of::<P>().trailing_zeros()
+}
+
+/// Which pfns of a range serve as what: the reserve first, then the altmap's storage, then the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Roles {
+    /// One past the last pfn of the reserve; the range's first pfn if there is none.
+    pub reserve_end: Pfn,
+    /// One past the last pfn of the altmap's storage.
+    pub altmap_end: Pfn,
+    /// What the others are.
+    pub rest: Role,
+}
+
+impl Roles {
+    /// The same role for every pfn.
+    #[must_use]
+    pub const fn all(rest: Role) -> Self {
+        Self { reserve_end: Pfn::new(0), altmap_end: Pfn::new(0), rest }
+    }
+
+    /// What `pfn` is, and how many pfns from it on are the same.
+    fn at(&self, pfn: Pfn) -> (Role, u64) {
+        if pfn < self.reserve_end {
+            (Role::Reserve, self.reserve_end.number() - pfn.number())
+        } else if pfn < self.altmap_end {
+            (Role::Altmap, self.altmap_end.number() - pfn.number())
+        } else {
+            (self.rest, u64::MAX)
+        }
+    }
+}
+
+/// Writes the struct pages of consecutive pfns, the first being `first`, over the whole of `memory`.
+pub(crate) fn initialise<P: Meta>(memory: &mut [MaybeUninit<u8>], first: Pfn, roles: &Roles) {
+    let count = memory.len() / size_of::<P>();
+    let pages = memory.as_mut_ptr().cast::<MaybeUninit<P>>();
+    assert!(pages.is_aligned(), "struct pages start at a multiple of their size");
+    // SAFETY: `count` whole struct pages fit into the slice, which is borrowed exclusively, and the start is aligned.
+    let mut pages = unsafe { core::slice::from_raw_parts_mut(pages, count) };
+    let mut pfn = first;
+    while !pages.is_empty() {
+        let (role, same) = roles.at(pfn);
+        let (now, later) = pages.split_at_mut(pages.len().min(usize::try_from(same).unwrap_or(usize::MAX)));
+        for page in now.iter_mut() {
+            page.write(P::new(pfn, role));
+            pfn = pfn.add(1);
+        }
+        pages = later;
+    }
+}
+
+/// The struct page of this project's kernel, in the size of Linux's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C, align(64))]
+pub struct StructPage {
+    /// [`StructPage::DEVICE`], [`StructPage::RESERVED`].
+    pub flags: u64,
+    /// For the owner of the page: a list link, an offset in a file.
+    pub owner: [u64; 5],
+    /// References, the mapping count (−1: none) in the upper half: Linux's initial `1` and `-1`.
+    pub counts: u64,
+    /// For the owner's allocator.
+    pub private: u64,
+}
+
+impl StructPage {
+    /// Device memory that was hot-added.
+    pub const DEVICE: u64 = 1 << 63;
+    /// Not for general use (Linux's `PG_reserved`): the altmap and its reserve.
+    pub const RESERVED: u64 = 1 << 13;
+    const COUNTS: u64 = 0xffff_ffff_0000_0001;
+}
+
+const _: () = assert!(size_of::<StructPage>() == 64);
+
+// SAFETY: 64 bytes in eight 8-byte fields, aligned to 64: no padding.
+unsafe impl Meta for StructPage {
+    #[inline]
+    fn new(_: Pfn, role: Role) -> Self {
+        let flags = match role {
+            Role::Ram => 0,
+            Role::Device => Self::DEVICE,
+            Role::Altmap | Role::Reserve => Self::DEVICE | Self::RESERVED,
+        };
+        Self { flags, owner: [0; 5], counts: Self::COUNTS, private: 0 }
+    }
+}

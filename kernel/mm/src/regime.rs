@@ -1,0 +1,264 @@
+//! The translation regime of the kernel half: granule, input and output sizes, and the system register values that
+//! follow from them. Boot only writes what is computed here.
+//!
+//! Sources: Arm ARM `TCR_EL1`, `TTBR1_EL1` (RKBLCR for the root's alignment); Linux's register values for the rest.
+
+use crate::addr::VirtAddr;
+use crate::descriptor::OutputFormat;
+use crate::granule::{GranuleSize, Level};
+
+/// `MAIR_EL1`: attributes 0 and 1 Normal write-back, 2 Normal non-cacheable, 3 Device-nGnRnE, 4 Device-nGnRE.
+pub const MAIR: u64 = 0x0000_0004_0044_ffff;
+
+/// How wide `TTBR0` is configured while boot needs it: 48 bits, as in Linux.
+pub const TTBR0_VA_BITS: u32 = 48;
+
+/// How an address of the kernel half is translated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Regime {
+    granule: GranuleSize,
+    va_bits: u32,
+    output: OutputFormat,
+}
+
+/// Why a [`Regime`] can't be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RegimeError {
+    /// Fewer bits than the smallest or more than the largest input size.
+    #[error("{va_bits} bits of virtual address: {granule} tables take 25 to {most} bits")]
+    VaBits {
+        /// What was asked.
+        va_bits: u32,
+        /// For which granule.
+        granule: GranuleSize,
+        /// The largest input size that the output format allows.
+        most: u32,
+    },
+    /// The output format belongs to another granule.
+    #[error("{output:?} output addresses do not exist at {granule}: Lpa is for 64K, Lpa2 for 4K and 16K")]
+    Output {
+        /// What was asked.
+        output: OutputFormat,
+        /// For which granule.
+        granule: GranuleSize,
+    },
+}
+
+impl Regime {
+    /// The regime with this granule, input size and output format.
+    ///
+    /// # Errors
+    ///
+    /// [`RegimeError::VaBits`] outside 25..=48 bits (52 with a 52-bit output format: LVA, LPA2), [`RegimeError::Output`]
+    /// if the granule does not have the output format.
+    pub const fn new(granule: GranuleSize, va_bits: u32, output: OutputFormat) -> Result<Self, RegimeError> {
+        let fits = match output {
+            OutputFormat::Bits48 => true,
+            OutputFormat::Lpa => matches!(granule, GranuleSize::K64),
+            OutputFormat::Lpa2 => !matches!(granule, GranuleSize::K64),
+        };
+        if !fits {
+            return Err(RegimeError::Output { output, granule });
+        }
+        let most = if matches!(output, OutputFormat::Bits48) { 48 } else { 52 };
+        if va_bits < 25 || va_bits > most {
+            return Err(RegimeError::VaBits { va_bits, granule, most });
+        }
+        Ok(Self { granule, va_bits, output })
+    }
+
+    /// The granule.
+    #[must_use]
+    pub const fn granule(self) -> GranuleSize {
+        self.granule
+    }
+
+    /// Bits of an input address.
+    #[must_use]
+    pub const fn va_bits(self) -> u32 {
+        self.va_bits
+    }
+
+    /// Where descriptors keep output addresses.
+    #[must_use]
+    pub const fn output(self) -> OutputFormat {
+        self.output
+    }
+
+    /// The level of the root: 4 − ⌈(VA − granule shift) / (granule shift − 3)⌉.
+    ///
+    /// # Panics
+    ///
+    /// Never: a regime that exists starts at level -1 or below it in the tree.
+    #[must_use]
+    pub const fn start_level(self) -> Level {
+        let bits = self.va_bits - self.granule.shift();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "1 to 5 levels")]
+        let levels = bits.div_ceil(self.granule.index_bits()) as i8;
+        Level::new(4 - levels).expect("1 to 5 levels")
+    }
+
+    /// Descriptors in a table of `level`: the root may have fewer than the others.
+    #[must_use]
+    pub const fn entries(self, level: Level) -> u64 {
+        if level.number() == self.start_level().number() {
+            1 << (self.va_bits - self.granule.level_shift(level))
+        } else {
+            self.granule.entries()
+        }
+    }
+
+    /// Bytes of the root table, which is also its alignment but for the floor of [`Regime::root_alignment`].
+    #[must_use]
+    pub const fn root_bytes(self) -> u64 {
+        self.entries(self.start_level()) * 8
+    }
+
+    /// Alignment of the root in bytes: its own size, and never below 64 (RKBLCR asks that above 48 bits of output; we
+    /// always keep it).
+    #[must_use]
+    pub const fn root_alignment(self) -> u64 {
+        if self.root_bytes() < 64 { 64 } else { self.root_bytes() }
+    }
+
+    /// Bytes that a whole table of `level` translates.
+    #[must_use]
+    pub const fn table_span(self, level: Level) -> u64 {
+        self.entries(level) << self.granule.level_shift(level)
+    }
+
+    /// Which descriptor of a table of `level` translates `va`.
+    #[must_use]
+    pub const fn index(self, va: VirtAddr, level: Level) -> u64 {
+        va.value() >> self.granule.level_shift(level) & (self.entries(level) - 1)
+    }
+
+    /// Whether a block may stand at `level`: 4K L2, L1 (L0 with LPA2); 16K L2 (L1 with LPA2); 64K L2 (L1 with LPA).
+    #[must_use]
+    pub const fn has_block(self, level: Level) -> bool {
+        let wide = !matches!(self.output, OutputFormat::Bits48);
+        match (self.granule, level.number()) {
+            (_, 2) | (GranuleSize::K4, 1) => true,
+            (GranuleSize::K4, 0) | (GranuleSize::K16 | GranuleSize::K64, 1) => wide,
+            _ => false,
+        }
+    }
+
+    /// First address of the kernel half: −2^VA.
+    #[must_use]
+    pub const fn lowest(self) -> VirtAddr {
+        VirtAddr::new((1_u64 << self.va_bits).wrapping_neg())
+    }
+
+    /// `TCR_EL1` with both halves walkable and hardware updates of AF and dirty state off; `ips` is the encoding of the
+    /// output size (0 = 32 bits to 6 = 52 bits). Note that `TG1` has another encoding than `TG0`.
+    #[must_use]
+    pub const fn tcr(self, ips: u64) -> u64 {
+        const WRITE_BACK_INNER_SHAREABLE: u64 = 1 << 8 | 1 << 10 | 3 << 12 | 1 << 24 | 1 << 26 | 3 << 28;
+        const ASID_FROM_TTBR1: u64 = 1 << 22;
+        const ASID_16_BITS_AND_TBI0: u64 = 1 << 36 | 1 << 37;
+        let (tg0, tg1) = match self.granule {
+            GranuleSize::K4 => (0, 2),
+            GranuleSize::K16 => (2, 1),
+            GranuleSize::K64 => (1, 3),
+        };
+        let ds = matches!(self.output, OutputFormat::Lpa2) as u64;
+        (64 - TTBR0_VA_BITS) as u64
+            | tg0 << 14
+            | ((64 - self.va_bits) as u64) << 16
+            | tg1 << 30
+            | ips << 32
+            | ds << 59
+            | WRITE_BACK_INNER_SHAREABLE
+            | ASID_FROM_TTBR1
+            | ASID_16_BITS_AND_TBI0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use GranuleSize::{K4, K16, K64};
+
+    fn regime(granule: GranuleSize, va_bits: u32) -> Regime {
+        let output = match (va_bits, granule) {
+            (52, K64) => OutputFormat::Lpa,
+            (52, _) => OutputFormat::Lpa2,
+            _ => OutputFormat::Bits48,
+        };
+        Regime::new(granule, va_bits, output).unwrap()
+    }
+
+    /// Every row of the geometry table: granule, VA bits, start level, root entries, root bytes.
+    #[test]
+    fn roots_have_the_geometry_of_the_architecture() {
+        let rows = [
+            (K4, 36, 1, 64, 512),
+            (K4, 39, 1, 512, 4096),
+            (K4, 42, 0, 8, 64),
+            (K4, 47, 0, 256, 2048),
+            (K4, 48, 0, 512, 4096),
+            (K4, 52, -1, 16, 128),
+            (K16, 36, 2, 2048, 16384),
+            (K16, 39, 1, 8, 64),
+            (K16, 42, 1, 64, 512),
+            (K16, 47, 1, 2048, 16384),
+            (K16, 48, 0, 2, 16),
+            (K16, 52, 0, 32, 256),
+            (K64, 36, 2, 128, 1024),
+            (K64, 39, 2, 1024, 8192),
+            (K64, 42, 2, 8192, 65536),
+            (K64, 47, 1, 32, 256),
+            (K64, 48, 1, 64, 512),
+            (K64, 52, 1, 1024, 8192),
+        ];
+        for (granule, bits, level, entries, bytes) in rows {
+            let r = regime(granule, bits);
+            let start = r.start_level();
+            assert_eq!((start.number(), r.entries(start), r.root_bytes()), (level, entries, bytes), "{granule}/{bits}");
+        }
+        assert_eq!(regime(K16, 48).root_alignment(), 64);
+    }
+
+    /// Linux's values before IPS, HA and the optional features.
+    #[test]
+    fn tcr_is_linuxs_but_for_hardware_updates() {
+        let rows = [
+            (K4, 48, 0x30_b550_3510),
+            (K4, 39, 0x30_b559_3510),
+            (K16, 48, 0x30_7550_b510),
+            (K16, 47, 0x30_7551_b510),
+            (K64, 48, 0x30_f550_7510),
+            (K64, 42, 0x30_f556_7510),
+        ];
+        for (granule, bits, tcr) in rows {
+            assert_eq!(regime(granule, bits).tcr(0), tcr, "{granule}/{bits}");
+        }
+        assert_eq!(regime(K64, 48).tcr(5), 0x0000_01b5_f550_7510 & !(0b11 << 39), "measured on Linux, less HA and HD");
+    }
+
+    /// 64K: L1 63, L2 7934, L3 48; 16K: 1, 2039, 2016, 768; 4K: 507, 511, 24: the walk of Linux's first vectors.
+    #[test]
+    fn addresses_are_cut_as_linux_walks_them() {
+        let indices = |r: Regime, va, levels: &[i8]| -> Vec<u64> {
+            levels.iter().map(|&l| r.index(VirtAddr::new(va), Level::new(l).unwrap())).collect()
+        };
+        assert_eq!(indices(regime(K64, 48), 0xffff_ffdf_c030_0000, &[1, 2, 3]), [63, 7934, 48]);
+        assert_eq!(indices(regime(K16, 48), 0xffff_ff7f_c0c0_0000, &[0, 1, 2, 3]), [1, 2039, 2016, 768]);
+        assert_eq!(indices(regime(K4, 48), 0xffff_fdff_c300_0000, &[0, 1, 2]), [507, 511, 24]);
+    }
+
+    #[test]
+    fn blocks_stand_only_where_they_may() {
+        assert!(regime(K4, 48).has_block(Level::L1) && !regime(K4, 48).has_block(Level::L0));
+        assert!(!regime(K16, 48).has_block(Level::L1) && !regime(K64, 48).has_block(Level::L1));
+        assert!(regime(K64, 52).has_block(Level::L1) && regime(K4, 52).has_block(Level::L0));
+        assert!(!regime(K4, 48).has_block(Level::L3));
+    }
+
+    #[test]
+    fn impossible_regimes_are_refused_with_the_reason() {
+        assert!(matches!(Regime::new(K4, 52, OutputFormat::Bits48), Err(RegimeError::VaBits { most: 48, .. })));
+        assert!(matches!(Regime::new(K4, 48, OutputFormat::Lpa), Err(RegimeError::Output { .. })));
+    }
+}

@@ -1,0 +1,114 @@
+//! The seam: all that this crate asks of the machine below it and of the kernel around it.
+//!
+//! [`Memory`] and [`Mmu`] are a machine's two halves; an adopter takes them from `vmemmap-aarch64` and writes none.
+//! [`Frames`] is the adopter's frame allocator. [`Observe`] is for decorators and costs nothing where it is not used.
+//! Nothing else in this crate touches a table, a struct page or a TLB.
+
+use core::mem::MaybeUninit;
+
+use crate::addr::{PhysAddr, VirtRange};
+use crate::granule::Granule;
+use crate::tlb::Tlbi;
+
+/// Physical memory as the tables' owner reaches it, and virtual memory as the tables map it.
+///
+/// # Safety
+///
+/// An implementation must
+/// - make [`read`](Memory::read) return what [`write`](Memory::write) or [`zero_table`](Memory::zero_table) last stored
+///   in that slot, and nothing else change a slot;
+/// - store descriptors as single 64-bit accesses in program order, never torn or elided: a table walk may read the slot
+///   at any time;
+/// - give [`access`](Memory::access) the bytes that the tables map at that range, and no other reference to them.
+pub unsafe trait Memory {
+    /// Reads the descriptor in the 8-byte slot at `slot`.
+    fn read(&self, slot: PhysAddr) -> u64;
+
+    /// Writes the descriptor in the 8-byte slot at `slot`.
+    fn write(&mut self, slot: PhysAddr, descriptor: u64);
+
+    /// Fills a table that nothing points to yet with empty descriptors: `bytes` bytes at `table`.
+    fn zero_table(&mut self, table: PhysAddr, bytes: u64);
+
+    /// Reads an ordinary word of RAM with acquire ordering: a section record, or a link between free frames.
+    fn load(&self, word: PhysAddr) -> u64;
+
+    /// Writes an ordinary word of RAM with release ordering.
+    fn store(&mut self, word: PhysAddr, value: u64);
+
+    /// Lets `write` fill the memory that is mapped at `range`: one call a leaf, so that the target runs its fill loop and
+    /// a model can write to the frame which the tables name now.
+    fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>]));
+}
+
+/// Barriers of data kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dsb {
+    /// `DSB ISHST`: stores before it are visible to every table walk in the inner shareable domain.
+    InnerShareableStores,
+    /// `DSB ISH`: also completes TLB invalidations that this CPU broadcast (RPSMWS: loads and stores, so not ISHST).
+    InnerShareable,
+    /// `DSB NSH`: completes this CPU's local TLB invalidations.
+    NonShareable,
+}
+
+/// Barriers and TLB maintenance.
+///
+/// # Safety
+///
+/// Each call must have the architecture's effect of the named instruction on the machine whose tables
+/// [`Memory`] writes, in program order with those writes: the library frees memory on the strength of it.
+pub unsafe trait Mmu {
+    /// A data synchronisation barrier.
+    fn dsb(&mut self, kind: Dsb);
+
+    /// An instruction synchronisation barrier: a context synchronisation event on this CPU.
+    fn isb(&mut self);
+
+    /// One TLB invalidation.
+    fn tlbi(&mut self, operation: Tlbi);
+}
+
+/// The steps of an operation that an observer can tell apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// The linear map of the range is built or taken down.
+    Linear,
+    /// The vmemmap of the range is populated or depopulated.
+    Populate,
+    /// Struct pages are initialised.
+    Initialise,
+}
+
+/// What a decorator can learn beside the machine's own events. Empty by default.
+pub trait Observe {
+    /// A phase begins.
+    fn begin(&mut self, phase: Phase) {
+        let _ = phase;
+    }
+
+    /// The phase ends.
+    fn end(&mut self, phase: Phase) {
+        let _ = phase;
+    }
+}
+
+/// A whole machine of one granule.
+pub trait Machine: Memory + Mmu + Observe {
+    /// The granule of its tables.
+    type Granule: Granule;
+}
+
+/// The adopter's allocator of RAM frames.
+///
+/// # Safety
+///
+/// [`take`](Frames::take) must hand out RAM that nobody else uses until it is given back, aligned to its size, and
+/// reachable through [`Memory`]'s physical accesses.
+pub unsafe trait Frames {
+    /// Takes `bytes` bytes (a power of two, at least the granule), aligned to their size; `None` when there are none.
+    fn take(&mut self, bytes: u64) -> Option<PhysAddr>;
+
+    /// Gives back what [`take`](Frames::take) handed out, with the same size.
+    fn give(&mut self, frame: PhysAddr, bytes: u64);
+}

@@ -1,0 +1,216 @@
+//! Sections and their sub-sections: which pfns are valid.
+//!
+//! A record per section, in a radix tree of RAM pages that only grows: a bitmap with one bit for each 2 MiB sub-section,
+//! and flags. Records are never freed, so a reader may look one up at any time without a lock.
+
+use crate::addr::{Pfn, PhysAddr, PhysRange};
+use crate::frames::OutOfFrames;
+use crate::granule::{Granule, GranuleSize, SUBSECTION_BYTES, SUBSECTION_SHIFT};
+use crate::seam::{Frames, Machine, Memory};
+
+/// Set in a record's last word: the section holds boot RAM, and its struct pages came with it.
+const EARLY: u64 = 1;
+
+/// The tree of section records.
+#[derive(Clone, Copy, Debug)]
+pub struct Sections {
+    root: PhysAddr,
+    granule: GranuleSize,
+    pages: u64,
+}
+
+/// What stands in the way of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conflict {
+    /// A section of boot RAM, by its range.
+    BootRam(PhysRange),
+    /// A sub-section that is active already, by its range.
+    Active(PhysRange),
+}
+
+/// Words of a record: the bitmap and the flags, rounded up to a power of two (16 bytes; 64 at 64K).
+const fn record_words(granule: GranuleSize) -> u64 {
+    (granule.subsections_per_section() / 64 + 1).next_power_of_two()
+}
+
+/// Section numbers that one page of records holds, as a power of two.
+const fn leaf_bits(granule: GranuleSize) -> u32 {
+    granule.shift() - (record_words(granule) * 8).trailing_zeros()
+}
+
+/// Levels of pointers above the records, for 52 bits of physical address.
+const fn depth(granule: GranuleSize) -> u32 {
+    (52 - granule.section_shift() - leaf_bits(granule)).div_ceil(granule.index_bits())
+}
+
+impl Sections {
+    /// A tree without records.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`] if there is no frame for its root.
+    pub fn new<M: Machine, F: Frames>(machine: &mut M, frames: &mut F) -> Result<Self, OutOfFrames> {
+        let granule = M::Granule::SIZE;
+        let root = new_page(machine, frames, granule)?;
+        Ok(Self { root, granule, pages: 1 })
+    }
+
+    /// Bytes of RAM that the tree takes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.pages * self.granule.bytes()
+    }
+
+    /// Makes sure that every section of `range` has a record.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfFrames`]; records made so far stay, empty, for the next try.
+    pub fn prepare<M: Machine, F: Frames>(
+        &mut self,
+        machine: &mut M,
+        frames: &mut F,
+        range: PhysRange,
+    ) -> Result<(), OutOfFrames> {
+        for section in self.sections(range) {
+            let mut page = self.root;
+            for level in 0..depth(self.granule) {
+                let slot = self.pointer(page, section, level);
+                page = PhysAddr::new(machine.load(slot));
+                if page.value() == 0 {
+                    page = new_page(machine, frames, self.granule)?;
+                    self.pages += 1;
+                    machine.store(slot, page.value());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What keeps `range` from being added; `None` if nothing does.
+    pub fn conflict<M: Memory>(&self, memory: &M, range: PhysRange) -> Option<Conflict> {
+        for section in self.sections(range) {
+            let Some(record) = self.record(memory, section) else { continue };
+            if memory.load(record.add((record_words(self.granule) - 1) * 8)) & EARLY != 0 {
+                return Some(Conflict::BootRam(self.span(section)));
+            }
+        }
+        let active = self.subsections(range).find(|&sub| self.is_active(memory, sub))?;
+        PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES).map(Conflict::Active)
+    }
+
+    /// Makes every pfn of `range` valid. Its sections must have records and its struct pages must be initialised: a
+    /// reader that finds a pfn valid also finds its struct page (release ordering).
+    pub fn activate<M: Memory>(&self, memory: &mut M, range: PhysRange) {
+        self.change(memory, range, |bits, mask| bits | mask);
+    }
+
+    /// Makes every pfn of `range` invalid.
+    pub fn deactivate<M: Memory>(&self, memory: &mut M, range: PhysRange) {
+        self.change(memory, range, |bits, mask| bits & !mask);
+    }
+
+    /// Marks the sections of `range` as boot RAM, valid over their whole span.
+    pub fn activate_early<M: Memory>(&self, memory: &mut M, range: PhysRange) {
+        for section in self.sections(range) {
+            if let Some(record) = self.record(memory, section) {
+                memory.store(record.add((record_words(self.granule) - 1) * 8), EARLY);
+            }
+            self.activate(memory, self.span(section));
+        }
+    }
+
+    /// Whether `pfn` has an initialised struct page.
+    pub fn is_valid<M: Memory>(&self, memory: &M, pfn: Pfn) -> bool {
+        self.is_active(memory, pfn.address(self.granule.shift()).value() >> SUBSECTION_SHIFT)
+    }
+
+    /// Whether every sub-section of `range` is active.
+    pub fn is_wholly_active<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
+        self.subsections(range).all(|sub| self.is_active(memory, sub))
+    }
+
+    fn is_active<M: Memory>(&self, memory: &M, subsection: u64) -> bool {
+        let (section, bit) = self.split(subsection);
+        let word = self.record(memory, section).map_or(0, |record| memory.load(record.add(bit / 64 * 8)));
+        word >> (bit % 64) & 1 == 1
+    }
+
+    /// Applies `update(old bits, mask)` to each bitmap word of `range`.
+    fn change<M: Memory>(&self, memory: &mut M, range: PhysRange, update: impl Fn(u64, u64) -> u64) {
+        let subsections = self.subsections(range);
+        let mut next = subsections.start;
+        while next < subsections.end {
+            let (section, bit) = self.split(next);
+            let count = (64 - bit % 64).min(subsections.end - next);
+            if let Some(record) = self.record(memory, section) {
+                let word = record.add(bit / 64 * 8);
+                let bits = memory.load(word);
+                memory.store(word, update(bits, u64::MAX >> (64 - count) << (bit % 64)));
+            }
+            next += count;
+        }
+    }
+
+    fn record<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
+        let mut page = self.root;
+        for level in 0..depth(self.granule) {
+            page = PhysAddr::new(memory.load(self.pointer(page, section, level)));
+            if page.value() == 0 {
+                return None;
+            }
+        }
+        let index = section & ((1 << leaf_bits(self.granule)) - 1);
+        Some(page.add(index * record_words(self.granule) * 8))
+    }
+
+    fn pointer(&self, page: PhysAddr, section: u64, level: u32) -> PhysAddr {
+        let below = depth(self.granule) - 1 - level;
+        let index = section >> (leaf_bits(self.granule) + below * self.granule.index_bits());
+        page.add((index & (self.granule.entries() - 1)) * 8)
+    }
+
+    fn split(&self, subsection: u64) -> (u64, u64) {
+        let each = self.granule.subsections_per_section();
+        (subsection / each, subsection % each)
+    }
+
+    fn span(&self, section: u64) -> PhysRange {
+        let shift = self.granule.section_shift();
+        PhysRange::new(PhysAddr::new(section << shift), 1 << shift).expect("sections are within 52 bits")
+    }
+
+    fn sections(&self, range: PhysRange) -> core::ops::Range<u64> {
+        let shift = self.granule.section_shift();
+        range.start().value() >> shift..range.end().value().div_ceil(1 << shift)
+    }
+
+    #[allow(clippy::unused_self, reason = "the twin of `sections`")]
+    fn subsections(&self, range: PhysRange) -> core::ops::Range<u64> {
+        range.start().value() >> SUBSECTION_SHIFT..range.end().value().div_ceil(SUBSECTION_BYTES)
+    }
+}
+
+fn new_page<M: Machine, F: Frames>(
+    machine: &mut M,
+    frames: &mut F,
+    granule: GranuleSize,
+) -> Result<PhysAddr, OutOfFrames> {
+    let bytes = granule.bytes();
+    let page = frames.take(bytes).ok_or(OutOfFrames { wanted: 1, taken: 0, bytes })?;
+    (0..granule.entries()).for_each(|word| machine.store(page.add(word * 8), 0));
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_takes_at_most_64_bytes_and_the_tree_reaches_52_bits() {
+        assert_eq!(GranuleSize::ALL.map(|g| record_words(g) * 8), [16, 16, 64]);
+        for g in GranuleSize::ALL {
+            assert!(depth(g) * g.index_bits() + leaf_bits(g) + g.section_shift() >= 52, "{g}");
+        }
+    }
+}

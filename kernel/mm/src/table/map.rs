@@ -1,0 +1,183 @@
+//! Building: count the tables that are missing, fill them off-line, link them.
+
+use super::Tables;
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::descriptor::{Attributes, Descriptor, TableAttributes};
+use crate::frames::Reserved;
+use crate::granule::Level;
+use crate::leaf::{Piece, Stretch};
+use crate::seam::{Dsb, Machine};
+
+/// What leaves allow, and what the table descriptors made for them carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Protection {
+    /// Of leaves.
+    pub leaf: Attributes,
+    /// Of table descriptors.
+    pub table: TableAttributes,
+}
+
+impl core::fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:016x}", self.bits())
+    }
+}
+
+/// Something is mapped, or parked, where a map was to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{va:#x} already has the {level} descriptor {descriptor}; give a window that nobody else uses", va = va.value())]
+pub struct Occupied {
+    /// The first address that the descriptor translates.
+    pub va: VirtAddr,
+    /// The level of its table.
+    pub level: Level,
+    /// The descriptor.
+    pub descriptor: Descriptor,
+}
+
+impl<M: Machine> Tables<M> {
+    /// Tables that are missing on the way to the leaves of `stretches` (ascending). Reads only.
+    ///
+    /// # Errors
+    ///
+    /// [`Occupied`] if a slot that one of the leaves needs, or one on the way, is in use for something else.
+    pub fn missing_tables(&self, stretches: impl Iterator<Item = Stretch>) -> Result<u64, Occupied> {
+        let mut missing = 0;
+        let mut previous = None;
+        for stretch in stretches {
+            let level = stretch.leaf.level;
+            for piece in stretch.by_table(self.regime) {
+                match self.deepest_table(piece.va, level)? {
+                    (at, table) if at == level => self.expect_empty(table, piece, level)?,
+                    (at, _) => missing += self.new_tables(at, level, piece.va, previous),
+                }
+                previous = Some((piece.va, level));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The deepest table, down to `level`, that exists on the way to `va`.
+    fn deepest_table(&self, va: VirtAddr, level: Level) -> Result<(Level, PhysAddr), Occupied> {
+        let mut table = self.root;
+        let mut at = self.regime.start_level();
+        while at < level {
+            let descriptor = self.read(self.slot(table, va, at));
+            if descriptor.is_empty() {
+                break;
+            }
+            if !descriptor.is_table(at) {
+                let va = va.align_down(1 << self.regime.granule().level_shift(at));
+                return Err(Occupied { va, level: at, descriptor });
+            }
+            table = self.address_in(descriptor);
+            at = at.child();
+        }
+        Ok((at, table))
+    }
+
+    fn expect_empty(&self, table: PhysAddr, piece: Piece, level: Level) -> Result<(), Occupied> {
+        let mut slots = Self::slots(table, piece);
+        match slots.position(|slot| self.machine.read(slot) != 0) {
+            None => Ok(()),
+            Some(position) => {
+                let step = 1 << self.regime.granule().level_shift(level);
+                let descriptor = self.read(table.add((piece.index + position as u64) * 8));
+                Err(Occupied { va: piece.va.add(position as u64 * step), level, descriptor })
+            }
+        }
+    }
+
+    /// New tables below level `from` down to `to` for `va`, less those that the piece before already needs.
+    fn new_tables(&self, from: Level, to: Level, va: VirtAddr, previous: Option<(VirtAddr, Level)>) -> u64 {
+        let mut count = 0;
+        let mut level = from;
+        while level < to {
+            let shift = self.regime.granule().level_shift(level);
+            let shared = previous.is_some_and(|(before, leaf)| {
+                leaf > level && before.value() >> shift == va.value() >> shift
+            });
+            count += u64::from(!shared);
+            level = level.child();
+        }
+        count
+    }
+
+    /// Writes the leaves of `stretch`, making tables from `spare` where they are missing. `frame` gives the frame of each
+    /// descriptor in turn. What was made is reachable only after [`publish`](Self::publish).
+    pub(crate) fn map(
+        &mut self,
+        stretch: Stretch,
+        protection: Protection,
+        spare: &mut Reserved,
+        mut frame: impl FnMut(&M) -> PhysAddr,
+    ) {
+        let (level, format) = (stretch.leaf.level, self.regime.output());
+        for piece in stretch.by_table(self.regime) {
+            let table = self.ensure_table(piece.va, level, protection.table, spare);
+            for slot in Self::slots(table, piece) {
+                let leaf = Descriptor::leaf(frame(&self.machine), level, protection.leaf, format);
+                let leaf = if stretch.leaf.contiguous { leaf.contiguous() } else { leaf };
+                self.machine.write(slot, leaf.bits());
+            }
+        }
+    }
+
+    /// The table of `level` for `va`, made if it is missing. The topmost table made is linked by a parked descriptor.
+    fn ensure_table(&mut self, va: VirtAddr, level: Level, attributes: TableAttributes, spare: &mut Reserved) -> PhysAddr {
+        let mut table = self.root;
+        let mut at = self.regime.start_level();
+        let mut reachable = true;
+        while at < level {
+            let slot = self.slot(table, va, at);
+            let descriptor = self.read(slot);
+            table = if descriptor.is_empty() {
+                let new = self.new_table(spare);
+                let link = Descriptor::table(new, attributes, self.regime.output());
+                self.write(slot, if reachable { link.parked() } else { link });
+                reachable = false;
+                new
+            } else {
+                reachable &= descriptor.is_valid();
+                self.address_in(descriptor)
+            };
+            at = at.child();
+        }
+        table
+    }
+
+    fn new_table(&mut self, spare: &mut Reserved) -> PhysAddr {
+        let table = spare.pop(&self.machine);
+        self.machine.zero_table(table, self.regime.granule().bytes());
+        table
+    }
+
+    /// Makes what was mapped for `stretches` reachable: DSB ISHST, the links, DSB ISHST, ISB; without the first step
+    /// when there are no links to make.
+    pub(crate) fn publish(&mut self, stretches: impl Iterator<Item = Stretch>, made_tables: u64) {
+        if made_tables > 0 {
+            self.machine.dsb(Dsb::InnerShareableStores);
+            for stretch in stretches {
+                stretch.by_table(self.regime).for_each(|piece| self.link(piece.va, stretch.leaf.level));
+            }
+        }
+        self.machine.dsb(Dsb::InnerShareableStores);
+        self.machine.isb();
+    }
+
+    /// Makes the parked descriptor on the way to `va` valid, if there is one: below it everything is.
+    fn link(&mut self, va: VirtAddr, level: Level) {
+        let mut table = self.root;
+        let mut at = self.regime.start_level();
+        while at < level {
+            let slot = self.slot(table, va, at);
+            let descriptor = self.read(slot);
+            if descriptor.is_parked() {
+                self.write(slot, descriptor.unparked());
+                return;
+            }
+            table = self.address_in(descriptor);
+            at = at.child();
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A machine for unit tests: memory without a TLB, with every event kept in order. It proves books and tables; the
+//! proof of barriers and invalidations is another machine's.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+
+use crate::addr::{PhysAddr, PhysRange, VirtRange};
+use crate::descriptor::OutputFormat;
+use crate::granule::Granule;
+use crate::hotplug::Hotplug;
+use crate::layout::Layout;
+use crate::leaf::LeafPolicy;
+use crate::meta::StructPage;
+use crate::regime::Regime;
+use crate::seam::{Dsb, Frames, Machine, Memory, Mmu, Observe};
+use crate::table::Tables;
+use crate::tlb::Tlbi;
+use crate::walk::Walk;
+
+pub const GIB: u64 = 1 << 30;
+pub const MIB: u64 = 1 << 20;
+pub const ROOT: PhysAddr = PhysAddr::new(0x4000_0000);
+pub const DEVICE: PhysAddr = PhysAddr::new(0x1_0000_0000);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    Write(PhysAddr, u64),
+    Zero(PhysAddr),
+    Dsb(Dsb),
+    Isb,
+    Tlbi(Tlbi),
+    Access(VirtRange),
+}
+
+/// Physical memory of 8-byte words, zero where never written.
+#[derive(Clone, Debug)]
+pub struct Plain<G> {
+    pub words: HashMap<u64, u64>,
+    pub events: Vec<Event>,
+    /// Which physical ranges `access` wrote, whole leaves.
+    pub written: BTreeMap<u64, Vec<u8>>,
+    regime: Regime,
+    granule: PhantomData<G>,
+}
+
+impl<G: Granule> Plain<G> {
+    /// The non-zero words: two machines with the same are the same.
+    pub fn image(&self) -> BTreeMap<u64, u64> {
+        self.words.iter().filter(|(_, word)| **word != 0).map(|(at, word)| (*at, *word)).collect()
+    }
+}
+
+// SAFETY: plain memory.
+unsafe impl<G: Granule> Memory for Plain<G> {
+    fn read(&self, slot: PhysAddr) -> u64 {
+        self.load(slot)
+    }
+
+    fn write(&mut self, slot: PhysAddr, descriptor: u64) {
+        self.events.push(Event::Write(slot, descriptor));
+        self.words.insert(slot.value(), descriptor);
+    }
+
+    fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
+        self.events.push(Event::Zero(table));
+        (0..bytes).step_by(8).for_each(|offset| self.store(table.add(offset), 0));
+    }
+
+    fn load(&self, word: PhysAddr) -> u64 {
+        self.words.get(&word.value()).copied().unwrap_or(0)
+    }
+
+    fn store(&mut self, word: PhysAddr, value: u64) {
+        self.words.insert(word.value(), value);
+    }
+
+    fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+        self.events.push(Event::Access(range));
+        let (_, frame) = Walk::new(self.regime, ROOT, range.start(), |slot| self.load(slot))
+            .translation()
+            .expect("struct pages are mapped when they are initialised");
+        let mut bytes = vec![0xa5_u8; range.bytes() as usize + 64];
+        let skip = bytes.as_ptr().align_offset(64);
+        let memory: &mut [u8] = &mut bytes[skip..skip + range.bytes() as usize];
+        // SAFETY: initialised bytes may be seen as maybe uninitialised ones; what is written are whole struct pages.
+        write(unsafe { &mut *(core::ptr::from_mut(memory) as *mut [MaybeUninit<u8>]) });
+        self.written.insert(frame.value(), memory.to_vec());
+    }
+}
+
+// SAFETY: there is nothing to synchronise.
+unsafe impl<G: Granule> Mmu for Plain<G> {
+    fn dsb(&mut self, kind: Dsb) {
+        self.events.push(Event::Dsb(kind));
+    }
+
+    fn isb(&mut self) {
+        self.events.push(Event::Isb);
+    }
+
+    fn tlbi(&mut self, operation: Tlbi) {
+        self.events.push(Event::Tlbi(operation));
+    }
+}
+
+impl<G: Granule> Observe for Plain<G> {}
+
+impl<G: Granule> Machine for Plain<G> {
+    type Granule = G;
+}
+
+/// RAM that poisons what it hands out, knows what is out, and can run dry after `budget` frames.
+#[derive(Clone, Debug)]
+pub struct Ram {
+    next: u64,
+    free: BTreeMap<u64, BTreeSet<u64>>,
+    pub out: BTreeMap<u64, u64>,
+    pub budget: u64,
+}
+
+impl Default for Ram {
+    fn default() -> Self {
+        Self { next: 0x5000_0000, free: BTreeMap::new(), out: BTreeMap::new(), budget: u64::MAX }
+    }
+}
+
+// SAFETY: addresses grow or come from the free list of their size; `out` refuses doubles.
+unsafe impl Frames for Ram {
+    fn take(&mut self, bytes: u64) -> Option<PhysAddr> {
+        self.budget = self.budget.checked_sub(1)?;
+        let frame = self.free.get_mut(&bytes).and_then(BTreeSet::pop_first).unwrap_or_else(|| {
+            let frame = self.next.next_multiple_of(bytes);
+            self.next = frame + bytes;
+            frame
+        });
+        assert_eq!(self.out.insert(frame, bytes), None);
+        Some(PhysAddr::new(frame))
+    }
+
+    fn give(&mut self, frame: PhysAddr, bytes: u64) {
+        assert_eq!(self.out.remove(&frame.value()), Some(bytes), "{frame} was not taken with {bytes} bytes");
+        self.free.entry(bytes).or_default().insert(frame.value());
+    }
+}
+
+pub type Map<G> = Hotplug<Plain<G>, Ram, StructPage>;
+
+/// Tables with an empty root.
+pub fn tables<G: Granule>(va_bits: u32) -> Tables<Plain<G>> {
+    let regime = Regime::new(G::SIZE, va_bits, OutputFormat::Bits48).unwrap();
+    let machine =
+        Plain { words: HashMap::new(), events: Vec::new(), written: BTreeMap::new(), regime, granule: PhantomData };
+    // SAFETY: nobody else has the root.
+    unsafe { Tables::adopt(machine, ROOT, regime) }
+}
+
+/// A memory map as Linux's on a machine with 256 MiB of RAM at 1 GiB.
+pub fn memory_map<G: Granule>(va_bits: u32) -> Map<G> {
+    let layout = Layout::linux(G::SIZE, va_bits, GIB);
+    let mut map = Hotplug::new(tables(va_bits), Ram::default(), layout, 48).unwrap();
+    map.add_boot_ram(range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).unwrap();
+    map.tables_mut().machine_mut().events.clear();
+    map
+}
+
+pub fn range(start: PhysAddr, bytes: u64) -> PhysRange {
+    PhysRange::new(start, bytes).unwrap()
+}

@@ -1,0 +1,110 @@
+//! Populating, step by step: check, reserve (the only step that can run out), map, initialise.
+
+use crate::addr::{PhysAddr, VirtRange};
+use crate::frames::{OutOfFrames, Reserved};
+use crate::granule::{Granule, GranuleSize, Level};
+use crate::leaf::Stretch;
+use crate::meta::{self, Meta, Roles};
+use crate::seam::{Frames, Machine};
+use crate::table::Tables;
+use crate::vmemmap::{Memmap, PROTECTION, PopulateError, Storage};
+
+/// Everything that populating takes, reserved: from here on it can't fail.
+#[derive(Debug)]
+#[must_use = "reserved frames that are neither used nor given back are lost"]
+pub(crate) struct Reservation {
+    tables: Reserved,
+    /// Frames for blocks, and for pages: empty with an altmap.
+    blocks: Reserved,
+    pages: Reserved,
+}
+
+impl Memmap {
+    /// Tables that are missing; reads only.
+    pub(crate) fn check<M: Machine>(&self, tables: &Tables<M>, storage: &Storage) -> Result<u64, PopulateError> {
+        let missing = tables.missing_tables(self.stretches())?;
+        if let Storage::Altmap(altmap) = storage {
+            self.allocate_from(&mut { *altmap }, |_, _| ())?;
+        }
+        Ok(missing)
+    }
+
+    pub(crate) fn reserve<M: Machine, F: Frames>(
+        &self,
+        machine: &mut M,
+        frames: &mut F,
+        missing_tables: u64,
+        storage: &Storage,
+    ) -> Result<Reservation, OutOfFrames> {
+        let (blocks, pages) = match storage {
+            Storage::Altmap(_) => (0, 0),
+            Storage::Ram => self.leaves(),
+        };
+        let page = M::Granule::SIZE.bytes();
+        let tables = Reserved::take(machine, frames, missing_tables, page)?;
+        let blocks = match Reserved::take(machine, frames, blocks, Self::BLOCK_BYTES) {
+            Ok(blocks) => blocks,
+            Err(error) => {
+                tables.give_back(machine, frames);
+                return Err(error);
+            }
+        };
+        match Reserved::take(machine, frames, pages, page) {
+            Ok(pages) => Ok(Reservation { tables, blocks, pages }),
+            Err(error) => {
+                tables.give_back(machine, frames);
+                blocks.give_back(machine, frames);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the leaves and the tables that they need, links them, and returns the tables that it did not need.
+    pub(crate) fn map<M: Machine>(&self, tables: &mut Tables<M>, storage: &mut Storage, mut taken: Reservation) -> Reserved {
+        let made = taken.tables.count();
+        match storage {
+            Storage::Altmap(altmap) => {
+                let fits = self.allocate_from(altmap, |stretch, first| {
+                    let source = consecutive(first.address(M::Granule::SIZE.shift()), stretch, M::Granule::SIZE);
+                    tables.map(stretch, PROTECTION, &mut taken.tables, source);
+                });
+                debug_assert!(fits.is_ok(), "the plan tried this altmap");
+            }
+            Storage::Ram => self.stretches().for_each(|stretch| {
+                let pool = if stretch.leaf.level == Level::L3 { &mut taken.pages } else { &mut taken.blocks };
+                tables.map(stretch, PROTECTION, &mut taken.tables, |machine| pool.pop(machine));
+            }),
+        }
+        tables.publish(self.stretches(), made - taken.tables.count());
+        taken.tables
+    }
+
+    /// Initialises the struct pages, one [`access`](crate::seam::Memory::access) a descriptor.
+    pub(crate) fn initialise<M: Machine, P: Meta>(&self, machine: &mut M, roles: &Roles) {
+        let granule = self.layout.granule();
+        for stretch in self.stretches() {
+            let bytes = 1 << granule.level_shift(stretch.leaf.level);
+            let mut va = stretch.va;
+            for _ in 0..stretch.descriptors(granule) {
+                let first = self.layout.pfn(va);
+                machine.access(VirtRange::new(va, bytes), |memory| meta::initialise::<P>(memory, first, roles));
+                va = va.add(bytes);
+            }
+        }
+    }
+}
+
+/// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
+pub(crate) fn consecutive<M>(
+    first: PhysAddr,
+    stretch: Stretch,
+    granule: GranuleSize,
+) -> impl FnMut(&M) -> PhysAddr {
+    let step = 1 << granule.level_shift(stretch.leaf.level);
+    let mut next = first;
+    move |_| {
+        let frame = next;
+        next = next.add(step);
+        frame
+    }
+}

@@ -1,0 +1,121 @@
+//! What the device tree says: the console, the boot arguments, RAM, and how to call PSCI.
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
+use vmemmap::addr::{PhysAddr, PhysRange};
+
+use super::image;
+use super::ranges::Ranges;
+use super::refuse::Refusal;
+use crate::exit::Conduit;
+
+const MAGIC: u32 = 0xd00d_feed;
+const GIB: u64 = 1 << 30;
+
+/// The device tree that the machine passes: at `x0` (the value of that register at entry), or, where nothing is passed
+/// (QEMU with an ELF image), at the start of RAM, a multiple of 1 GiB.
+pub struct DeviceTree {
+    tree: Fdt<'static>,
+}
+
+impl DeviceTree {
+    /// Finds and checks it. Must run before the MMU is on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::DeviceTree`] if neither place holds one, or if it is broken.
+    pub fn find(x0: u64) -> Result<Self, Refusal<'static>> {
+        let start_of_ram = image::whole().start().align_down(GIB).value();
+        let place = [x0, start_of_ram].into_iter().find(|&place| place != 0 && is_tree(place));
+        let place = place.ok_or(Refusal::DeviceTree("none in x0 nor at the start of RAM"))?;
+        // SAFETY: the magic number is there, so the machine put a device tree there, in RAM that nobody writes while
+        // the MMU is off; the parser checks the rest.
+        let tree = unsafe { Fdt::from_raw(pointer(place)) };
+        tree.map(|tree| Self { tree }).map_err(|_| Refusal::DeviceTree("it does not parse"))
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn range(&self) -> PhysRange {
+        let data = self.tree.data();
+        let start = PhysAddr::new(data.as_ptr().addr() as u64);
+        PhysRange::new(start, data.len() as u64).expect("what is in memory does not wrap")
+    }
+
+    /// The physical address of the PL011 that `/chosen/stdout-path` names.
+    #[must_use]
+    pub fn console(&self) -> Option<PhysAddr> {
+        let path = self.chosen("stdout-path")?;
+        let path = path.split(':').next()?;
+        let node = self.tree.find_node(self.alias(path).unwrap_or(path))?;
+        node.is_compatible("arm,pl011").then(|| registers(node))?
+    }
+
+    /// The boot arguments; none if there are none.
+    #[must_use]
+    pub fn boot_arguments(&self) -> &'static str {
+        self.chosen("bootargs").unwrap_or_default()
+    }
+
+    /// How PSCI is called.
+    #[must_use]
+    pub fn conduit(&self) -> Option<Conduit> {
+        match text(self.tree.find_node("/psci")?, "method")? {
+            "hvc" => Some(Conduit::Hvc),
+            "smc" => Some(Conduit::Smc),
+            _ => None,
+        }
+    }
+
+    /// RAM: what all memory nodes say, in whatever order they come.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Ranges`] if it is in too many pieces, [`Refusal::DeviceTree`] if there is none.
+    pub fn ram(&self) -> Result<Ranges, Refusal<'static>> {
+        let mut ram = Ranges::new();
+        for node in self.tree.root().children() {
+            if text(node, "device_type") == Some("memory") {
+                add_memory(node, &mut ram)?;
+            }
+        }
+        if ram.as_slice().is_empty() { Err(Refusal::DeviceTree("no memory")) } else { Ok(ram) }
+    }
+
+    fn chosen(&self, property: &str) -> Option<&'static str> {
+        text(self.tree.find_node("/chosen")?, property)
+    }
+
+    fn alias(&self, name: &str) -> Option<&'static str> {
+        text(self.tree.find_node("/aliases")?, name)
+    }
+}
+
+fn add_memory(node: FdtNode, ram: &mut Ranges) -> Result<(), Refusal<'static>> {
+    const BROKEN: Refusal = Refusal::DeviceTree("a memory node has no usable reg");
+    for entry in node.reg().ok().flatten().ok_or(BROKEN)? {
+        let start = entry.address::<u64>().map_err(|_| BROKEN)?;
+        let bytes = entry.size::<u64>().map_err(|_| BROKEN)?;
+        ram.insert(PhysRange::new(PhysAddr::new(start), bytes).ok_or(BROKEN)?)?;
+    }
+    Ok(())
+}
+
+fn registers(node: FdtNode) -> Option<PhysAddr> {
+    let first = node.reg().ok()??.next()?;
+    first.address::<u64>().ok().map(PhysAddr::new)
+}
+
+fn text(node: FdtNode<'static>, property: &str) -> Option<&'static str> {
+    node.property(property)?.value_as::<&'static str>().ok()
+}
+
+fn is_tree(place: u64) -> bool {
+    // SAFETY: `place` is what the boot protocol names, or the start of RAM; a device tree is 8-byte aligned.
+    place.is_multiple_of(8) && u32::from_be(unsafe { pointer(place).cast::<u32>().read() }) == MAGIC
+}
+
+fn pointer(place: u64) -> *const u8 {
+    core::ptr::with_exposed_provenance(place as usize)
+}

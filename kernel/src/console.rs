@@ -1,0 +1,78 @@
+//! The console: a PL011, first at its physical address, later in the device window.
+
+use core::fmt::{self, Write};
+use core::ptr::{self, NonNull};
+
+use aarch64_cpu::registers::{Readable, SCTLR_EL1};
+use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
+use spin::mutex::SpinMutex;
+
+const LINE: LineConfig = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+const BAUD: u32 = 115_200;
+/// The clock that QEMU's `virt` gives its UART.
+const CLOCK_HZ: u32 = 24_000_000;
+
+static UART: SpinMutex<Option<Uart<'static>>> = SpinMutex::new(None);
+
+/// Prints to the console, if there is one.
+#[macro_export]
+macro_rules! print {
+    ($($arg:tt)*) => { $crate::console::write(::core::format_args!($($arg)*)) };
+}
+
+/// Prints a line to the console, if there is one.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($arg:tt)*) => { $crate::console::write(::core::format_args!("{}\n", ::core::format_args!($($arg)*))) };
+}
+
+/// Uses the PL011 at `registers` from now on.
+///
+/// # Safety
+///
+/// A PL011's registers must be reachable there, as device memory, for as long as the console is used, and through
+/// nothing else. With the MMU off `registers` is the physical address: call this again once it is on.
+pub unsafe fn init(registers: u64) {
+    let Some(pointer) = NonNull::new(ptr::with_exposed_provenance_mut::<PL011Registers>(registers as usize)) else {
+        return;
+    };
+    // SAFETY: by this function's contract.
+    let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(pointer) });
+    // Fails only for a baud rate that the clock can't give.
+    let _ = uart.enable(LINE, BAUD, CLOCK_HZ);
+    with(|slot| *slot = Some(uart));
+}
+
+/// Writes to the console, if there is one. The macros [`print!`](crate::print) and [`println!`](crate::println) call it.
+pub fn write(arguments: fmt::Arguments) {
+    with(|slot| {
+        if let Some(uart) = slot {
+            // A PL011 takes every byte sooner or later.
+            let _ = uart.write_fmt(arguments);
+        }
+    });
+}
+
+/// Lets a panic or a fault report print although the code that it interrupted may hold the console.
+///
+/// # Safety
+///
+/// The code that holds the console must never run again.
+pub unsafe fn seize() {
+    if UART.is_locked() {
+        // SAFETY: by this function's contract the holder's guard is never used or dropped.
+        unsafe { UART.force_unlock() }
+    }
+}
+
+/// With the MMU off memory is Device memory, where the exclusive accesses of a lock need not work; nor is there anyone
+/// to lock out.
+fn with(f: impl FnOnce(&mut Option<Uart<'static>>)) {
+    if SCTLR_EL1.matches_all(SCTLR_EL1::M::Enable) {
+        f(&mut UART.lock());
+    } else {
+        // SAFETY: one CPU, and neither reports nor handlers re-enter a print that they did not cut short.
+        f(unsafe { &mut *UART.as_mut_ptr() });
+    }
+}

@@ -1,0 +1,116 @@
+//! The commands as a user types them: what they print, and their exit status.
+
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+use xtask::qmp::Qmp;
+use xtask::report::Report;
+use xtask::{build, linux, place};
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: Option<i32>,
+    /// What it printed.
+    pub out: String,
+    /// What it complained.
+    pub err: String,
+}
+
+/// The command `cargo xtask FLAGS`, from the binary that cargo built.
+pub fn command(flags: &str) -> Result<Command, Failed> {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    let build = || build::cargo(&["build", "--quiet", "-p", "xtask"]).status().is_ok_and(|status| status.success());
+    if !BUILT.get_or_init(build) {
+        return Err("xtask does not compile".into());
+    }
+    let mut command = Command::new(place::target().join("debug").join("xtask"));
+    command.args(flags.split_whitespace()).current_dir(place::workspace()).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> Result<Ended, Failed> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(Ended { status: output.status.code(), out, err })
+}
+
+/// Fails with everything that the command printed.
+pub fn ensure(holds: bool, what: &str, ended: &Ended) -> Result<(), Failed> {
+    let Ended { status, out, err } = ended;
+    if holds { Ok(()) } else { Err(format!("{what}; exit status {status:?}\n--- stdout\n{out}\n--- stderr\n{err}").into()) }
+}
+
+/// The tests of this room.
+pub fn trials() -> Vec<Trial> {
+    let mut trials: Vec<_> = ["4k", "16k", "64k"]
+        .into_iter()
+        .map(|granule| Trial::test(format!("commands::json_equals_linux_at_{granule}"), move || json_equals_linux(granule)))
+        .collect();
+    trials.push(Trial::test("commands::the_screen_is_plain_text_in_a_pipe", screen_in_a_pipe));
+    trials.push(Trial::test("commands::a_machine_without_tlbi_fails_and_says_so", without_tlbi));
+    trials.push(Trial::test("commands::a_held_machine_is_walked_and_told_to_quit", hold_walk_and_quit));
+    trials.push(Trial::test("commands::a_dry_run_prints_the_line_and_starts_nothing", dry_run));
+    trials
+}
+
+fn json_equals_linux(granule: &str) -> Result<(), Failed> {
+    let flags = format!("qemu --json --granule {granule} --device-size 1G --leaf linux --altmap nvdimm");
+    let ended = run(command(&flags)?)?;
+    ensure(ended.status == Some(0), "the run does not pass", &ended)?;
+    let report: Report = serde_json::from_str(&ended.out).map_err(|error| format!("not one object: {error}\n{}", ended.out))?;
+    let vector = linux::comparable(&report);
+    ensure(vector.is_some(), "not the run that was measured on Linux", &ended)?;
+    let differences = vector.map(|vector| linux::differences(&report, vector)).unwrap_or_default();
+    ensure(differences.is_empty(), &differences.join("\n"), &ended)
+}
+
+fn screen_in_a_pipe() -> Result<(), Failed> {
+    let ended = run(command("qemu --granule 64k --device-size 1G --leaf linux --altmap nvdimm")?)?;
+    ensure(ended.status == Some(0) && ended.out.contains("\nPASS "), "the run does not pass", &ended)?;
+    ensure(!ended.out.contains('\u{1b}'), "colour in a pipe", &ended)?;
+    ensure(ended.out.matches("= Linux").count() == 3, "three rows are equal to Linux's", &ended)?;
+    ensure(ended.out.lines().count() <= 25, "more than 25 lines", &ended)
+}
+
+fn without_tlbi() -> Result<(), Failed> {
+    let ended = run(command("qemu --granule 64k --break tlbi")?)?;
+    ensure(ended.status == Some(1) && ended.out.contains("FAIL "), "a machine without TLBI passes", &ended)?;
+    ensure(ended.out.contains("stale"), "the stale read is not named", &ended)
+}
+
+fn hold_walk_and_quit() -> Result<(), Failed> {
+    let mut child = command("qemu --granule 64k --hold --json")?.stdout(Stdio::piped()).spawn()?;
+    let pipe = child.stdout.take().ok_or("no pipe")?;
+    let line = std::io::BufRead::lines(std::io::BufReader::new(pipe)).next().ok_or("the machine is not held")??;
+    let object: Value = serde_json::from_str(&line)?;
+    let first = object["memmap"]["start"].as_str().unwrap_or_default();
+    let walked = run(command(&format!("walk {first}"))?)?;
+    let socket = object["hold"]["qmp"].as_str().unwrap_or_default();
+    Qmp::connect(socket.as_ref()).and_then(Qmp::quit).map_err(|stop| stop.why)?;
+    let limit = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        match child.try_wait()? {
+            None if Instant::now() < limit => std::thread::sleep(Duration::from_millis(10)),
+            None => child.kill()?,
+            Some(status) => break status,
+        }
+    };
+    ensure(status.code() == Some(0), &format!("after quit: {status}"), &walked)?;
+    ensure(object["result"] == "held" && object["remove"].is_null(), &line, &walked)?;
+    let descriptor = object["memmap"]["first"][0]["descriptor"].as_str().unwrap_or("?").trim_start_matches("0x");
+    ensure(walked.out.contains(descriptor), &format!("the walk does not end at {descriptor}"), &walked)
+}
+
+fn dry_run() -> Result<(), Failed> {
+    let mut command = command("qemu --dry-run --granule 16k")?;
+    command.env("PATH", "/nowhere");
+    let ended = run(command)?;
+    ensure(ended.status == Some(0) && ended.err.is_empty(), "needs a tool", &ended)?;
+    ensure(ended.out.starts_with("qemu-system-aarch64 ") && ended.out.contains("granule=16k"), "no QEMU line", &ended)
+}

@@ -1,0 +1,89 @@
+//! One QEMU boot for each bootable test on each machine, and the commands as a user types them.
+//!
+//! The boots go through the code of `cargo xtask qemu`. Filters, `--list` and `cargo nextest` work as usual.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tests::{CASES, Case, Ends};
+use xtask::job::Job;
+use xtask::line::{Boot, shell};
+use xtask::outcome::{Outcome, Run};
+use xtask::place::Image;
+use xtask::{build, machine};
+
+mod commands;
+mod gdb;
+mod refusals;
+
+/// No boot may take longer.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// Boots that run side by side.
+const THREADS: usize = 2;
+
+/// Name and flags of each machine; the last maps nothing by blocks, so that QEMU's TLB shows every wrong address.
+const CONFIGURATIONS: [(&str, &str); 9] = [
+    ("4k::cortex-a72", "--granule 4k --cpu cortex-a72"),
+    ("64k::cortex-a72", "--granule 64k --cpu cortex-a72"),
+    ("4k::neoverse-n1", "--granule 4k --cpu neoverse-n1"),
+    ("16k::neoverse-n1", "--granule 16k --cpu neoverse-n1"),
+    ("64k::neoverse-n1", "--granule 64k --cpu neoverse-n1"),
+    ("4k::max", "--granule 4k --cpu max"),
+    ("16k::max", "--granule 16k --cpu max"),
+    ("64k::max", "--granule 64k --cpu max"),
+    ("4k::neoverse-n1-pages", "--granule 4k --cpu neoverse-n1 --leaf pages"),
+];
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let boots = CONFIGURATIONS.iter().flat_map(|machine| CASES.iter().filter_map(|case| boot_trial(*machine, case)));
+    let trials = boots.chain(commands::trials()).chain(refusals::trials()).chain([gdb::trial()]).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Builds the images once.
+fn built() -> Result<(), Failed> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build::images().map_err(|stop| stop.why));
+    built.clone().map_err(Failed::from)
+}
+
+fn boot_trial((machine, flags): (&str, &str), case: &'static Case) -> Option<Trial> {
+    if !machine.contains(case.on) {
+        return None;
+    }
+    let flags = format!("{flags} {}", case.flags);
+    Some(Trial::test(format!("{machine}::{}", case.name), move || boot(&flags, case)))
+}
+
+fn boot(flags: &str, case: &Case) -> Result<(), Failed> {
+    built()?;
+    let job = Job::from_flags(flags).map_err(|stop| stop.why)?;
+    let boot = Boot { image: Image::Test, test: Some(case.name.to_owned()), ..Boot::main_job(job) };
+    let run = machine::run(&boot, TIME_LIMIT, |_, _| {}).map_err(|stop| stop.why)?;
+    if ended_well(case, &run) { Ok(()) } else { Err(evidence(case, &boot, &run).into()) }
+}
+
+fn ended_well(case: &Case, run: &Run) -> bool {
+    match (case.ends, &run.outcome) {
+        (Ends::Pass, Outcome::Pass) => run.tests().any(|name| name == case.name),
+        (Ends::Fail(says), Outcome::Fail) => run.failures().any(|text| text.contains(says)),
+        (Ends::Refused(says), Outcome::Refused(text)) | (Ends::Panic(says), Outcome::Panic(text)) => text.contains(says),
+        _ => false,
+    }
+}
+
+/// What a person needs: expected and actual end, QEMU's line, the console.
+fn evidence(case: &Case, boot: &Boot, run: &Run) -> String {
+    let mut text = format!("expected {:?}, got {:?} after {:?}\n", case.ends, run.outcome, run.elapsed);
+    let _ = writeln!(text, "{}\n--- console", shell(&boot.line()));
+    for line in &run.lines {
+        let _ = writeln!(text, "{line}");
+    }
+    let frames = xtask::backtrace::symbolise(&boot.image.path(), run.frames());
+    frames.iter().for_each(|frame| text.push_str(&format!("  {frame}\n")));
+    text
+}

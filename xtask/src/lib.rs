@@ -1,0 +1,134 @@
+//! The project's commands, `cargo xtask ...`, as a library: the boots of `tests` go through the same code.
+//!
+//! - [`job`]: the flags that say what to boot and hot-add; [`line`](mod@line): QEMU's command line for it
+//! - [`machine`]: runs QEMU; [`console`]: what the kernel says; [`outcome`]: how a run ended
+//! - [`report`]: the kernel's report; [`linux`]: what Linux does; [`screen`]: both side by side
+//! - [`tool`] and [`setup`]: what must be installed; [`build`]: cargo; [`place`]: paths
+//! - [`qemu`], [`gdb`], [`test`], [`decode`], [`walk`]: the commands; [`qmp`], [`symbols`], [`backtrace`]: their helpers
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::status::{Status, Stop};
+
+pub mod backtrace;
+pub mod build;
+pub mod console;
+pub mod decode;
+pub mod gdb;
+pub mod job;
+pub mod line;
+pub mod linux;
+pub mod machine;
+pub mod outcome;
+pub mod place;
+pub mod qemu;
+pub mod qmp;
+pub mod report;
+pub mod screen;
+pub mod setup;
+pub mod size;
+pub mod status;
+pub mod symbols;
+pub mod test;
+pub mod tool;
+pub mod walk;
+
+/// Hot-add device memory, prove it, hot-remove it: on QEMU, on your machine, in seconds.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Task,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Task {
+    /// Install what is missing
+    Setup {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Show each tool, its version, what is wrong and how to mend it
+    Doctor,
+    /// Boot, hot-add a range of device memory, prove it, hot-remove it
+    Qemu(qemu::Qemu),
+    /// Run every test: on the host, then one boot for each bootable test
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Start QEMU stopped, and gdb with breakpoints for the story
+    Gdb(gdb::Gdb),
+    /// Say a descriptor in words
+    Decode(decode::Decode),
+    /// Cut an address into the steps of its walk; with a held machine, show the entries
+    Walk(walk::Walk),
+}
+
+impl Task {
+    fn run(&self) -> Result<Status, Stop> {
+        match self {
+            Self::Setup { yes } => setup::setup(*yes),
+            Self::Doctor => Ok(setup::doctor()),
+            Self::Qemu(qemu) => qemu.run(),
+            Self::Test { filter } => test::test(filter.as_deref()),
+            Self::Gdb(gdb) => gdb.run(),
+            Self::Decode(decode) => decode.run(),
+            Self::Walk(walk) => walk.run(),
+        }
+    }
+}
+
+/// Reads the command line, runs it, and says in one line what went wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let json = std::env::args().any(|word| word == "--json");
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.command.run(),
+        Err(error) if error.use_stderr() => Err(Stop::refused(one_line(&error))),
+        Err(help) => help.exit(),
+    };
+    done.unwrap_or_else(|stop| complain(&stop, json)).into()
+}
+
+fn complain(stop: &Stop, json: bool) -> Status {
+    if json {
+        println!("{}", qemu::error_object(stop));
+    } else {
+        anstream::eprintln!("{RED}error:{RED:#} {}", stop.why);
+    }
+    stop.status
+}
+
+const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+
+/// clap's message without its usage and hints.
+fn one_line(error: &clap::Error) -> String {
+    let message = error.render().to_string();
+    let paragraph = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = paragraph.split_whitespace().collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_unknown_granule_is_one_line_that_names_the_known() {
+        let error = Cli::try_parse_from(["xtask", "qemu", "--granule", "8k"]).unwrap_err();
+        let line = one_line(&error);
+        assert_eq!(line, "invalid value '8k' for '--granule <GRANULE>': the granules are 4k, 16k and 64k");
+    }
+}
