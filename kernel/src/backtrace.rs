@@ -1,10 +1,9 @@
 //! Who called whom, by the chain of frame records: each holds the caller's record and the return address.
 
 use core::arch::asm;
-use core::ptr;
 
 use crate::boot::image::{self, Part};
-use crate::println;
+use crate::{pointer, println};
 
 const MAX_FRAMES: usize = 64;
 
@@ -48,7 +47,7 @@ fn read_record(record: u64) -> Option<[u64; 2]> {
     let on_a_stack = |part: Part| part.holds(record) && part.holds(last);
     let valid = record.is_multiple_of(8) && (on_a_stack(Part::MainStack) || on_a_stack(Part::ExceptionStack));
     // SAFETY: the sixteen bytes lie on a stack, which is always mapped, and are aligned.
-    valid.then(|| unsafe { ptr::with_exposed_provenance::<[u64; 2]>(record as usize).read() })
+    valid.then(|| unsafe { pointer::at::<[u64; 2]>(record).read() })
 }
 
 fn print_frame(address: u64) {

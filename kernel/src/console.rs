@@ -1,11 +1,13 @@
 //! The console: a PL011, first at its physical address, later in the device window.
 
 use core::fmt::{self, Write};
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
 use spin::mutex::SpinMutex;
+
+use crate::pointer;
 
 const LINE: LineConfig = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
 const BAUD: u32 = 115_200;
@@ -34,11 +36,9 @@ macro_rules! println {
 /// A PL011's registers must be reachable there, as device memory, for as long as the console is used, and through
 /// nothing else. With the MMU off `registers` is the physical address: call this again once it is on.
 pub unsafe fn init(registers: u64) {
-    let Some(pointer) = NonNull::new(ptr::with_exposed_provenance_mut::<PL011Registers>(registers as usize)) else {
-        return;
-    };
+    let Some(registers) = NonNull::new(pointer::at::<PL011Registers>(registers)) else { return };
     // SAFETY: by this function's contract.
-    let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(pointer) });
+    let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
     // Fails only for a baud rate that the clock can't give.
     let _ = uart.enable(LINE, BAUD, CLOCK_HZ);
     with(|slot| *slot = Some(uart));

@@ -8,6 +8,12 @@
 //! | [`exceptions`] | vectors, fault reports, accesses that may fault |
 //! | [`backtrace`], `panic` | how a run ends that went wrong in our own code |
 //! | [`heap`] | for reports and tests |
+//! | [`memory`] | RAM frames, and the memory map with every pfn's struct page |
+//! | [`device`] | where device memory comes from: one file a source |
+//! | [`story`] | the main job: discover, hot-add, prove, hot-remove, report |
+//! | [`prove`] | proofs on the running machine |
+//! | [`measure`], [`report`] | instructions counted, and what the host is told |
+//! | [`mod@pointer`] | addresses as pointers |
 #![no_std]
 
 extern crate alloc;
@@ -16,7 +22,14 @@ pub mod backtrace;
 pub mod boot;
 pub mod config;
 pub mod console;
+pub mod device;
 pub mod exceptions;
 pub mod exit;
 pub mod heap;
+pub mod measure;
+pub mod memory;
 mod panic;
+pub mod pointer;
+pub mod prove;
+pub mod report;
+pub mod story;

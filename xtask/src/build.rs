@@ -1,16 +1,31 @@
-//! Builds by cargo.
+//! Builds by cargo, and where they lie.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::place::{TARGET, workspace};
 use crate::status::{Status, Stop};
+
+/// The target of the kernel and the test image.
+pub const TARGET: &str = "aarch64-unknown-none-softfloat";
+
+/// The workspace's directory.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Cargo's target directory.
+#[must_use]
+pub fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
 
 /// A call of the cargo that runs us, in the workspace; what it prints goes to stderr.
 #[must_use]
 pub fn cargo(arguments: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(arguments).current_dir(workspace()).stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr()));
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(workspace()).stdin(Stdio::null()).stdout(std::io::stderr());
     command
 }
 
@@ -20,9 +35,6 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// They do not compile; cargo has said why.
 pub fn images() -> Result<(), Stop> {
     let line = ["build", "--quiet", "--release", "--target", TARGET, "-p", "kernel", "-p", "test-image"];
-    if cargo(&line).status()?.success() {
-        Ok(())
-    } else {
-        Err(Stop { status: Status::Fail, why: "the kernel does not compile".to_owned() })
-    }
+    let failed = || Stop { status: Status::Fail, why: "the kernel does not compile".to_owned() };
+    cargo(&line).status()?.success().then_some(()).ok_or_else(failed)
 }

@@ -2,18 +2,17 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Command, FromArgMatches as _, ValueEnum};
-use vmemmap::granule::{GranuleSize, SUBSECTION_BYTES};
 use crate::size::{self, human};
 use crate::status::Stop;
+use clap::{Args, Command, FromArgMatches as _, ValueEnum};
+use vmemmap::granule::{GranuleSize, SUBSECTION_BYTES};
 
 const GIB: u64 = 1 << 30;
 /// Where RAM begins on QEMU's `virt`.
-pub const RAM_BASE: u64 = GIB;
+const RAM_BASE: u64 = GIB;
 
 /// Sizes of the virtual address space that the kernel offers with a granule.
-#[must_use]
-pub fn va_sizes(granule: GranuleSize) -> &'static [u32] {
+fn va_sizes(granule: GranuleSize) -> &'static [u32] {
     match granule {
         GranuleSize::K4 => &[39, 48],
         GranuleSize::K16 => &[36, 47, 48],
@@ -22,9 +21,6 @@ pub fn va_sizes(granule: GranuleSize) -> &'static [u32] {
 }
 
 /// Reads `4k`, `16k` or `64k`.
-///
-/// # Errors
-/// A line that names the three.
 pub fn granule(name: &str) -> Result<GranuleSize, String> {
     let found = GranuleSize::ALL.into_iter().find(|granule| granule.name() == name);
     found.ok_or_else(|| "the granules are 4k, 16k and 64k".to_owned())
@@ -79,13 +75,13 @@ pub struct Job {
     #[arg(long, default_value = "neoverse-n1")]
     pub cpu: String,
     /// RAM for the kernel
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::bytes)]
     pub memory: u64,
     /// Where device memory begins [default: the larger of 4 GiB and the first GiB boundary above RAM]
-    #[arg(long, value_name = "ADDRESS", value_parser = size::parse)]
+    #[arg(long, value_name = "ADDRESS", value_parser = size::bytes)]
     pub device_base: Option<u64>,
     /// Size of device memory; sparse on the host
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size::bytes)]
     pub device_size: u64,
     /// Where the vmemmap's frames come from
     #[arg(long, default_value = "altmap")]
@@ -134,7 +130,7 @@ impl Job {
 
     /// Bytes that QEMU must back: RAM, the hole behind it, and device memory.
     #[must_use]
-    pub fn backed(&self) -> u64 {
+    pub fn backed_bytes(&self) -> u64 {
         let end = self.device_base().saturating_add(self.device_size).saturating_sub(RAM_BASE);
         let bytes = end.max(self.memory);
         bytes.checked_next_multiple_of(SUBSECTION_BYTES).unwrap_or(bytes)
@@ -198,9 +194,8 @@ impl Job {
     }
 
     /// The range in words, for messages.
-    #[must_use]
-    pub fn range(&self) -> String {
-        format!("{:#x} + {}", self.device_base(), human(self.device_size))
+    pub(crate) fn range(&self) -> String {
+        format!("device memory {:#x} + {}", self.device_base(), human(self.device_size))
     }
 }
 
@@ -234,14 +229,18 @@ mod tests {
 
     #[test]
     fn ram_hole_and_device_are_backed() {
-        assert_eq!(job("").backed(), 7 * GIB);
-        assert_eq!(job("--device-base 0x40000000 --device-size 2M").backed(), 256 << 20);
+        assert_eq!(job("").backed_bytes(), 7 * GIB);
+        assert_eq!(job("--device-base 0x40000000 --device-size 2M").backed_bytes(), 256 << 20);
     }
 
     #[test]
     fn optional_flags_reach_the_kernel() {
-        let line = job("--altmap nvdimm --altmap-reserve 2 --altmap-free 9 --count --break tlbi --memmap ram").boot_arguments();
-        assert!(line.ends_with("memmap=ram leaf=largest altmap=nvdimm altmap_reserve=2 altmap_free=9 break=tlbi count=1"), "{line}");
+        let line = job("--altmap nvdimm --altmap-reserve 2 --altmap-free 9 --count --break tlbi --memmap ram")
+            .boot_arguments();
+        assert!(
+            line.ends_with("memmap=ram leaf=largest altmap=nvdimm altmap_reserve=2 altmap_free=9 break=tlbi count=1"),
+            "{line}"
+        );
     }
 
     #[test]

@@ -1,52 +1,55 @@
 //! The project's commands, `cargo xtask ...`, as a library: the boots of `tests` go through the same code.
 //!
-//! - [`job`]: the flags that say what to boot and hot-add; [`line`](mod@line): QEMU's command line for it
-//! - [`machine`]: runs QEMU; [`console`]: what the kernel says; [`outcome`]: how a run ended
-//! - [`report`]: the kernel's report; [`linux`]: what Linux does; [`screen`]: both side by side
-//! - [`tool`] and [`setup`]: what must be installed; [`build`]: cargo; [`place`]: paths
-//! - [`qemu`], [`gdb`], [`test`], [`decode`], [`walk`]: the commands; [`qmp`], [`symbols`], [`backtrace`]: their helpers
+//! - `job`: the flags that say what to boot and hot-add; `line`: QEMU's command line for it
+//! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
+//! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
+//! - `tool`, `setup`: what must be installed; `build`: cargo
+//! - `qemu`, `gdb`, `test`, `decode`, `walk`: the commands; `qmp`, `symbols`, `size`: their helpers
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::status::{Status, Stop};
-
-pub mod backtrace;
 pub mod build;
-pub mod console;
-pub mod decode;
-pub mod gdb;
-pub mod job;
-pub mod line;
-pub mod linux;
-pub mod machine;
-pub mod outcome;
-pub mod place;
-pub mod qemu;
-pub mod qmp;
-pub mod report;
-pub mod screen;
-pub mod setup;
-pub mod size;
-pub mod status;
-pub mod symbols;
-pub mod test;
-pub mod tool;
-pub mod walk;
+mod decode;
+mod gdb;
+mod job;
+mod line;
+mod linux;
+mod machine;
+mod outcome;
+mod qemu;
+mod qmp;
+mod report;
+mod screen;
+mod setup;
+mod size;
+mod status;
+mod symbols;
+mod test;
+mod tool;
+mod walk;
+
+pub use job::Job;
+pub use line::{Boot, Image, shell};
+pub use linux::equals as equals_linux;
+pub use machine::run;
+pub use outcome::{Outcome, Run};
+pub use qmp::Qmp;
+pub use status::{Status, Stop};
+pub use symbols::backtrace;
+pub use tool::in_path;
 
 /// Hot-add device memory, prove it, hot-remove it: on QEMU, on your machine, in seconds.
 #[derive(Parser, Debug)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
-pub struct Cli {
-    /// What to do.
+struct Cli {
     #[command(subcommand)]
-    pub command: Task,
+    command: Command,
 }
 
-/// The commands.
 #[derive(Subcommand, Debug)]
-pub enum Task {
+enum Command {
     /// Install what is missing
     Setup {
         /// Do not ask
@@ -70,7 +73,7 @@ pub enum Task {
     Walk(walk::Walk),
 }
 
-impl Task {
+impl Command {
     fn run(&self) -> Result<Status, Stop> {
         match self {
             Self::Setup { yes } => setup::setup(*yes),
@@ -87,22 +90,20 @@ impl Task {
 /// Reads the command line, runs it, and says in one line what went wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    let json = std::env::args().any(|word| word == "--json");
     let done = match Cli::try_parse() {
         Ok(cli) => cli.command.run(),
         Err(error) if error.use_stderr() => Err(Stop::refused(one_line(&error))),
         Err(help) => help.exit(),
     };
-    done.unwrap_or_else(|stop| complain(&stop, json)).into()
-}
-
-fn complain(stop: &Stop, json: bool) -> Status {
-    if json {
-        println!("{}", qemu::error_object(stop));
-    } else {
-        anstream::eprintln!("{RED}error:{RED:#} {}", stop.why);
-    }
-    stop.status
+    let status = done.unwrap_or_else(|stop| {
+        if std::env::args().any(|word| word == "--json") {
+            println!("{}", qemu::error_object(&stop));
+        } else {
+            anstream::eprintln!("{RED}error:{RED:#} {}", stop.why);
+        }
+        stop.status
+    });
+    ExitCode::from(status as u8)
 }
 
 const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
@@ -110,8 +111,7 @@ const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
 /// clap's message without its usage and hints.
 fn one_line(error: &clap::Error) -> String {
     let message = error.render().to_string();
-    let paragraph = message.split("\n\n").next().unwrap_or_default();
-    let words: Vec<_> = paragraph.split_whitespace().collect();
+    let words: Vec<_> = message.split("\n\n").next().unwrap_or_default().split_whitespace().collect();
     words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn an_unknown_granule_is_one_line_that_names_the_known() {
         let error = Cli::try_parse_from(["xtask", "qemu", "--granule", "8k"]).unwrap_err();
-        let line = one_line(&error);
-        assert_eq!(line, "invalid value '8k' for '--granule <GRANULE>': the granules are 4k, 16k and 64k");
+        let line = "invalid value '8k' for '--granule <GRANULE>': the granules are 4k, 16k and 64k";
+        assert_eq!(one_line(&error), line);
     }
 }

@@ -1,12 +1,31 @@
 //! QEMU's command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::build::{TARGET, target_directory};
 use crate::job::Job;
-use crate::place::Image;
 
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-aarch64";
+
+/// A bootable ELF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The main job.
+    Kernel,
+    /// The bootable tests, and the main job on a broken machine.
+    Test,
+}
+
+impl Image {
+    /// Path of the ELF, relative to the current directory if it lies below it.
+    #[must_use]
+    pub fn path(self) -> PathBuf {
+        let path = target_directory().join(TARGET).join("release").join(["kernel", "test-image"][self as usize]);
+        let here = std::env::current_dir().unwrap_or_default();
+        path.strip_prefix(here).map(Path::to_path_buf).unwrap_or(path)
+    }
+}
 
 /// One boot: an image, a job, and what is attached to the machine.
 #[derive(Clone, Debug)]
@@ -17,19 +36,10 @@ pub struct Boot {
     pub job: Job,
     /// The bootable test to run instead of the main job.
     pub test: Option<String>,
-    /// Stay alive after the hot-add, within reach of these.
-    pub hold: Option<Hold>,
-    /// Start stopped, with a gdb stub at this address.
+    /// Stay alive after the hot-add, with QMP at this absolute path.
+    pub hold: Option<PathBuf>,
+    /// Offer a gdb stub at this address; unless held, the machine starts stopped.
     pub gdb: Option<String>,
-}
-
-/// How a held machine is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// QMP's Unix socket, absolute.
-    pub qmp: PathBuf,
-    /// Address of the gdb stub, `host:port`.
-    pub gdb: String,
 }
 
 impl Boot {
@@ -43,31 +53,27 @@ impl Boot {
     /// The words of QEMU's command line.
     #[must_use]
     pub fn line(&self) -> Vec<String> {
-        let size = self.job.backed();
-        let level2 = if self.job.virtualization { "virtualization=on," } else { "" };
-        let mut words = vec![QEMU.to_owned()];
-        let mut add = |text: &str| words.extend(text.split(' ').map(str::to_owned));
-        add("-nodefaults -display none -nic none");
-        add(&format!("-machine virt,gic-version=3,{level2}memory-backend=ram"));
-        add(&format!("-object memory-backend-ram,id=ram,size={size}B,reserve=off -m {size}B"));
-        add(&format!("-cpu {} -smp 1 -no-reboot -serial stdio", self.job.cpu.replace(' ', "")));
-        add("-semihosting-config enable=on,target=native");
-        if self.job.count {
-            add("-icount shift=0,sleep=off");
-        }
-        if let Some(stub) = &self.gdb {
-            add(&format!("-S -gdb tcp:{stub}"));
-        }
-        if let Some(hold) = &self.hold {
-            add(&format!("-gdb tcp:{}", hold.gdb));
-            words.extend(["-qmp".to_owned(), format!("unix:{},server=on,wait=off", hold.qmp.display())]);
-        }
+        let Self { job, hold, gdb, .. } = self;
+        let bytes = job.backed_bytes();
+        let el2 = if job.virtualization { "virtualization=on," } else { "" };
+        let mut line = format!(
+            "{QEMU} -nodefaults -display none -nic none -machine virt,gic-version=3,{el2}memory-backend=ram \
+             -object memory-backend-ram,id=ram,size={bytes}B,reserve=off -m {bytes}B -cpu {} -smp 1 -no-reboot \
+             -serial stdio -semihosting-config enable=on,target=native",
+            job.cpu.replace(' ', "")
+        );
+        line += if job.count { " -icount shift=0,sleep=off" } else { "" };
+        line += if gdb.is_some() && hold.is_none() { " -S" } else { "" };
+        line += &gdb.as_ref().map(|stub| format!(" -gdb tcp:{stub}")).unwrap_or_default();
+        let mut words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+        let qmp = hold.iter().flat_map(|path| ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())]);
+        words.extend(qmp);
         words.extend(["-kernel".to_owned(), self.image.path().display().to_string()]);
-        words.extend(["-append".to_owned(), self.append()]);
+        words.extend(["-append".to_owned(), self.boot_arguments()]);
         words
     }
 
-    fn append(&self) -> String {
+    fn boot_arguments(&self) -> String {
         let hold = if self.hold.is_some() { " hold=1" } else { "" };
         let test = self.test.as_ref().map(|name| format!(" test={name}")).unwrap_or_default();
         self.job.boot_arguments() + hold + &test
@@ -77,16 +83,12 @@ impl Boot {
 /// Joins words so that a shell reads them back.
 #[must_use]
 pub fn shell(words: &[String]) -> String {
-    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
-}
-
-fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let quoted = words.iter().map(|word| match word.chars().all(plain) && !word.is_empty() {
+        true => word.clone(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -98,25 +100,20 @@ mod tests {
     }
 
     #[test]
-    fn ram_and_device_lie_in_one_sparse_backend() {
-        let line = shell(&boot("").line());
-        assert!(line.contains("size=7516192768B,reserve=off -m 7516192768B -cpu neoverse-n1"), "{line}");
-    }
-
-    #[test]
     fn flags_of_the_machine_reach_qemu() {
         let line = shell(&boot("--virtualization --count --break tlbi").line());
-        for part in ["gic-version=3,virtualization=on,memory", "-icount shift=0,sleep=off", "release/test-image"] {
+        let ram = "size=7516192768B,reserve=off -m 7516192768B -cpu neoverse-n1";
+        for part in [ram, "virtualization=on,memory", "-icount shift=0,sleep=off", "release/test-image"] {
             assert!(line.contains(part), "{part}: {line}");
         }
     }
 
     #[test]
-    fn a_held_machine_has_a_monitor_and_a_stub() {
-        let hold = Hold { qmp: "/tmp/a b".into(), gdb: "127.0.0.1:4".to_owned() };
-        let line = shell(&Boot { hold: Some(hold), ..boot("") }.line());
+    fn a_held_machine_runs_and_has_a_monitor_and_a_stub() {
+        let held = Boot { hold: Some("/tmp/a b".into()), gdb: Some("127.0.0.1:4".to_owned()), ..boot("") };
+        let line = shell(&held.line());
         assert!(line.contains("-gdb tcp:127.0.0.1:4 -qmp 'unix:/tmp/a b,server=on,wait=off'"), "{line}");
-        assert!(line.ends_with("hold=1'"), "{line}");
+        assert!(line.ends_with("hold=1'") && !line.contains(" -S "), "{line}");
     }
 
     #[test]

@@ -1,114 +1,120 @@
-//! What Linux does with the same range: vectors and costs measured on 6.12.117 and 7.3.4.
+//! What Linux does with the same range, measured on 6.12.117 and 7.3.4; where they differ (the vmemmap's blocks at 4K),
+//! 7.3.
 //!
 //! Vectors: 1 GiB at 4 GiB, RAM from 1 GiB, 48 bits, an altmap cut by the nvdimm driver, large linear leaves.
-//! Where the versions differ (the vmemmap blocks at 4K), 7.3's descriptor.
+
+use std::fmt::Debug;
 
 use vmemmap::granule::GranuleSize;
 
-use crate::report::{Altmap, Hex, Leaf, Report};
+use crate::report::{Altmap, Bits, Leaf, Report};
 
 const GIB: u64 = 1 << 30;
 
-/// What Linux builds for one range.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What Linux builds for one range. A leaf is its address and its descriptor.
+#[derive(Debug)]
 pub struct Vector {
-    /// First address of the vmemmap of the range.
-    pub start: u64,
-    /// Address past its end.
-    pub end: u64,
-    /// The altmap after populate.
-    pub altmap: Altmap,
+    memmap: [u64; 2],
+    /// `base_pfn`, `end_pfn`, reserve, free, alloc and align.
+    altmap: [u64; 6],
     /// The first three leaves of the vmemmap.
-    pub first: [Leaf; 3],
-    /// Its last leaf.
-    pub last: Leaf,
+    first: [[u64; 2]; 3],
+    last: [u64; 2],
     /// First and last leaf of the linear map.
-    pub linear: [Leaf; 2],
-}
-
-const fn leaf(va: u64, descriptor: u64) -> Leaf {
-    Leaf { va: Hex(va), descriptor: Hex(descriptor) }
-}
-
-const fn altmap([base_pfn, end_pfn, reserve, free, alloc, align]: [u64; 6]) -> Altmap {
-    Altmap { base_pfn: Hex(base_pfn), end_pfn: Hex(end_pfn), reserve, free, alloc, align }
+    linear: [[u64; 2]; 2],
 }
 
 const K64: Vector = Vector {
-    start: 0xffff_ffdf_c030_0000,
-    end: 0xffff_ffdf_c040_0000,
-    altmap: altmap([0x10000, 0x13fff, 1, 31, 16, 0]),
+    memmap: [0xffff_ffdf_c030_0000, 0xffff_ffdf_c040_0000],
+    altmap: [0x10000, 0x13fff, 1, 31, 16, 0],
     first: [
-        leaf(0xffff_ffdf_c030_0000, 0x00e8_0001_0001_0703),
-        leaf(0xffff_ffdf_c031_0000, 0x00e8_0001_0002_0703),
-        leaf(0xffff_ffdf_c032_0000, 0x00e8_0001_0003_0703),
+        [0xffff_ffdf_c030_0000, 0x00e8_0001_0001_0703],
+        [0xffff_ffdf_c031_0000, 0x00e8_0001_0002_0703],
+        [0xffff_ffdf_c032_0000, 0x00e8_0001_0003_0703],
     ],
-    last: leaf(0xffff_ffdf_c03f_0000, 0x00e8_0001_0010_0703),
-    linear: [leaf(0xffff_0000_c000_0000, 0x00e8_0001_0000_0701), leaf(0xffff_0000_e000_0000, 0x00e8_0001_2000_0701)],
+    last: [0xffff_ffdf_c03f_0000, 0x00e8_0001_0010_0703],
+    linear: [[0xffff_0000_c000_0000, 0x00e8_0001_0000_0701], [0xffff_0000_e000_0000, 0x00e8_0001_2000_0701]],
 };
 
 const K16: Vector = Vector {
-    start: 0xffff_ff7f_c0c0_0000,
-    end: 0xffff_ff7f_c100_0000,
-    altmap: altmap([0x40000, 0x4ffff, 1, 383, 256, 0]),
+    memmap: [0xffff_ff7f_c0c0_0000, 0xffff_ff7f_c100_0000],
+    altmap: [0x40000, 0x4ffff, 1, 383, 256, 0],
     first: [
-        leaf(0xffff_ff7f_c0c0_0000, 0x00e8_0001_0000_4703),
-        leaf(0xffff_ff7f_c0c0_4000, 0x00e8_0001_0000_8703),
-        leaf(0xffff_ff7f_c0c0_8000, 0x00e8_0001_0000_c703),
+        [0xffff_ff7f_c0c0_0000, 0x00e8_0001_0000_4703],
+        [0xffff_ff7f_c0c0_4000, 0x00e8_0001_0000_8703],
+        [0xffff_ff7f_c0c0_8000, 0x00e8_0001_0000_c703],
     ],
-    last: leaf(0xffff_ff7f_c0ff_c000, 0x00e8_0001_0040_0703),
-    linear: [leaf(0xffff_0000_c000_0000, 0x00f8_0001_0000_0701), leaf(0xffff_0000_fe00_0000, 0x00f8_0001_3e00_0701)],
+    last: [0xffff_ff7f_c0ff_c000, 0x00e8_0001_0040_0703],
+    linear: [[0xffff_0000_c000_0000, 0x00f8_0001_0000_0701], [0xffff_0000_fe00_0000, 0x00f8_0001_3e00_0701]],
 };
 
 const K4: Vector = Vector {
-    start: 0xffff_fdff_c300_0000,
-    end: 0xffff_fdff_c400_0000,
-    altmap: altmap([0x10_0000, 0x13_ffff, 2, 4606, 4096, 510]),
+    memmap: [0xffff_fdff_c300_0000, 0xffff_fdff_c400_0000],
+    altmap: [0x10_0000, 0x13_ffff, 2, 4606, 4096, 510],
     first: [
-        leaf(0xffff_fdff_c300_0000, 0x00e8_0001_0020_0701),
-        leaf(0xffff_fdff_c320_0000, 0x00e8_0001_0040_0701),
-        leaf(0xffff_fdff_c340_0000, 0x00e8_0001_0060_0701),
+        [0xffff_fdff_c300_0000, 0x00e8_0001_0020_0701],
+        [0xffff_fdff_c320_0000, 0x00e8_0001_0040_0701],
+        [0xffff_fdff_c340_0000, 0x00e8_0001_0060_0701],
     ],
-    last: leaf(0xffff_fdff_c3e0_0000, 0x00e8_0001_0100_0701),
-    linear: [leaf(0xffff_0000_c000_0000, 0x00e8_0001_0000_0701); 2],
+    last: [0xffff_fdff_c3e0_0000, 0x00e8_0001_0100_0701],
+    linear: [[0xffff_0000_c000_0000, 0x00e8_0001_0000_0701]; 2],
 };
 
-/// The vector of `granule`.
-#[must_use]
-pub const fn vector(granule: GranuleSize) -> &'static Vector {
-    match granule {
+/// Which rows of the screen are equal to Linux's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Equal {
+    pub altmap: bool,
+    pub first: bool,
+    pub last: bool,
+    /// Everything in which the run differs from Linux's, in words.
+    pub differences: Vec<String>,
+}
+
+/// Compares a run with Linux's vector; nothing if the run did not do what Linux did for it. The altmap's reserve and
+/// free tell whether it was cut in Linux's way.
+pub fn compare(report: &Report) -> Option<Equal> {
+    let linux = match report.granule {
         GranuleSize::K4 => &K4,
         GranuleSize::K16 => &K16,
         GranuleSize::K64 => &K64,
+    };
+    let Altmap { base_pfn, end_pfn, reserve, free, alloc, align } = report.altmap.clone()?;
+    let range = [report.device.base, report.device.size, report.memstart] == [4 * GIB, GIB, GIB].map(Bits);
+    let cut = linux.altmap[2..4] == [reserve, free];
+    if !(range && cut && report.va_bits == 48 && report.leaf_policy == "linux") {
+        return None;
     }
+    let (map, leaf) = (&report.memmap, |leaf: Leaf| [leaf.va.0, leaf.descriptor.0]);
+    let first: Vec<_> = map.first.iter().copied().map(leaf).collect();
+    let altmap = difference("altmap", &[base_pfn.0, end_pfn.0, reserve, free, alloc, align], &linux.altmap);
+    let memmap = difference("memmap", &[map.start.0, map.end.0], &linux.memmap);
+    let first = difference("first leaves", &first[..], &linux.first[..]);
+    let last = difference("last leaf", &leaf(map.last), &linux.last);
+    let linear = difference("linear map", &[report.linear.first, report.linear.last].map(leaf), &linux.linear);
+    Some(Equal {
+        altmap: altmap.is_none(),
+        first: memmap.is_none() && first.is_none(),
+        last: last.is_none(),
+        differences: [altmap, memmap, first, last, linear].into_iter().flatten().collect(),
+    })
 }
 
-/// Linux's vector, if this run did what Linux did for it.
+/// Compares the JSON of a run with Linux's vector.
 ///
-/// The altmap's reserve and free decide whether it was cut in Linux's way.
-#[must_use]
-pub fn comparable(report: &Report) -> Option<&'static Vector> {
-    let linux = vector(report.granule);
-    let range = (report.device.base, report.device.size, report.memstart) == (Hex(4 * GIB), Hex(GIB), Hex(GIB));
-    let cut = report.altmap.as_ref().is_some_and(|ours| (ours.reserve, ours.free) == (linux.altmap.reserve, linux.altmap.free));
-    (range && cut && report.va_bits == 48 && report.leaf_policy == "linux").then_some(linux)
+/// # Errors
+/// In what they differ, or why they cannot be compared.
+pub fn equals(json: &str) -> Result<(), String> {
+    let report: Report = serde_json::from_str(json).map_err(|error| format!("no report: {error}"))?;
+    let equal = compare(&report).ok_or("not the run that was measured on Linux")?;
+    if equal.differences.is_empty() { Ok(()) } else { Err(equal.differences.join("\n")) }
 }
 
-/// Everything in which a report differs from Linux's vector, in words.
-#[must_use]
-pub fn differences(report: &Report, linux: &Vector) -> Vec<String> {
-    let ours = [
-        ("vmemmap", format!("{:x?}", (report.memmap.start, report.memmap.end)), format!("{:x?}", (Hex(linux.start), Hex(linux.end)))),
-        ("altmap", format!("{:?}", report.altmap), format!("{:?}", Some(&linux.altmap))),
-        ("first leaves", format!("{:x?}", report.memmap.first), format!("{:x?}", linux.first)),
-        ("last leaf", format!("{:x?}", report.memmap.last), format!("{:x?}", linux.last)),
-        ("linear map", format!("{:x?}", [report.linear.first, report.linear.last]), format!("{:x?}", linux.linear)),
-    ];
-    ours.into_iter().filter(|(_, ours, linux)| ours != linux).map(|(what, ours, linux)| format!("{what}: {ours}, Linux {linux}")).collect()
+fn difference<T: Debug + PartialEq + ?Sized>(what: &str, ours: &T, linux: &T) -> Option<String> {
+    (ours != linux).then(|| format!("{what}: {ours:x?}, Linux {linux:x?}"))
 }
 
 /// What a hot-add with an altmap costs Linux.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Cost {
     /// DSBs and TLBIs, where they were counted.
     pub events: Option<(u64, u64)>,
@@ -119,13 +125,11 @@ pub struct Cost {
 }
 
 /// 6.12 with large linear leaves (`rodata=on`) and 7.3 as it comes, for a device of `bytes`.
-#[must_use]
 pub fn costs(granule: GranuleSize, bytes: u64) -> [Cost; 2] {
     let measured = [GIB, 16 * GIB].iter().position(|&size| size == bytes);
-    let cost = |per_page, events: [Option<(u64, u64)>; 2], ram: [u64; 2]| Cost {
-        events: measured.and_then(|size| events[size]),
-        per_page,
-        ram_bytes: measured.map(|size| ram[size]),
+    let cost = |per_page, events: [Option<(u64, u64)>; 2], ram: [u64; 2]| {
+        let (events, ram_bytes) = (measured.and_then(|size| events[size]), measured.map(|size| ram[size]));
+        Cost { events, per_page, ram_bytes }
     };
     match granule {
         GranuleSize::K64 => [

@@ -11,9 +11,7 @@ use crate::status::Stop;
 
 /// A monitor that takes commands.
 #[derive(Debug)]
-pub struct Qmp {
-    stream: BufReader<UnixStream>,
-}
+pub struct Qmp(BufReader<UnixStream>);
 
 impl Qmp {
     /// Connects and leaves the negotiation behind.
@@ -21,10 +19,10 @@ impl Qmp {
     /// # Errors
     /// Nobody listens at `socket`, or who listens is no QMP server.
     pub fn connect(socket: &Path) -> Result<Self, Stop> {
-        let nobody = |error| Stop::machine(format!("no machine is held at {} ({error}); start one with `cargo xtask qemu --hold`", socket.display()));
+        let nobody = |error| Stop::machine(format!("no machine is held at {}: {error}", socket.display()));
         let stream = UnixStream::connect(socket).map_err(nobody)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut monitor = Self { stream: BufReader::new(stream) };
+        let mut monitor = Self(BufReader::new(stream));
         monitor.read()?;
         monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
@@ -36,7 +34,7 @@ impl Qmp {
     /// The command's error, or a broken connection.
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, Stop> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
-        self.stream.get_mut().write_all(line.as_bytes())?;
+        self.0.get_mut().write_all(line.as_bytes())?;
         loop {
             let mut answer = self.read()?;
             if let Some(value) = answer.get_mut("return") {
@@ -55,8 +53,9 @@ impl Qmp {
     pub fn read_physical(&mut self, address: u64) -> Result<u64, Stop> {
         let line = format!("xp /1gx {address:#x}");
         let answer = self.execute("human-monitor-command", &json!({ "command-line": line }))?;
-        let text = answer.as_str().unwrap_or_default();
-        word(text).ok_or_else(|| Stop::machine(format!("QEMU cannot read physical address {address:#x}: {}", text.trim())))
+        let text = answer.as_str().unwrap_or_default().trim();
+        let word = text.split_once(": ").and_then(|(_, word)| crate::size::hex(word).ok());
+        word.ok_or_else(|| Stop::machine(format!("QEMU cannot read physical address {address:#x}: {text}")))
     }
 
     /// Tells QEMU to quit.
@@ -69,42 +68,34 @@ impl Qmp {
 
     fn read(&mut self) -> Result<Value, Stop> {
         let mut line = String::new();
-        self.stream.read_line(&mut line)?;
+        self.0.read_line(&mut line)?;
         serde_json::from_str(&line).map_err(|_| Stop::machine(format!("QMP: not an answer: {}", line.trim())))
     }
-}
-
-/// The value in `0000000040201000: 0x00e8000100010703`.
-fn word(text: &str) -> Option<u64> {
-    let (_, value) = text.trim().split_once(": 0x")?;
-    u64::from_str_radix(value, 16).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_word_is_read_from_the_monitors_answer() {
-        assert_eq!(word("0000000040201000: 0x00e8000100010703\r\n"), Some(0x00e8_0001_0001_0703));
-        assert_eq!(word("Cannot access memory"), None);
+    /// A monitor that says `lines`, whatever it is asked.
+    fn monitor(lines: &str) -> (Qmp, UnixStream) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(lines.as_bytes()).unwrap();
+        (Qmp(BufReader::new(ours)), theirs)
     }
 
     #[test]
     fn events_between_command_and_answer_are_skipped() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (&theirs).write_all(b"{\"event\": \"STOP\"}\n{\"return\": 7}\n").unwrap();
-        let mut monitor = Qmp { stream: BufReader::new(ours) };
-        assert_eq!(monitor.execute("query", &json!({})), Ok(json!(7)));
+        let (mut monitor, _open) = monitor("{\"event\": \"STOP\"}\n{\"return\": \"0000000040201000: 0x00e8000100010703\\r\\n\"}\n");
+        assert_eq!(monitor.read_physical(0x4020_1000), Ok(0x00e8_0001_0001_0703));
     }
 
     #[test]
-    fn a_closed_connection_and_an_error_are_errors() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        (&theirs).write_all(b"{\"error\": {\"desc\": \"no such command\"}}\n").unwrap();
-        let mut monitor = Qmp { stream: BufReader::new(ours) };
-        assert!(monitor.execute("nonsense", &json!({})).unwrap_err().why.contains("no such command"));
-        drop(theirs);
-        assert!(monitor.execute("quit", &json!({})).is_err());
+    fn errors_nonsense_and_a_closed_connection_are_errors() {
+        for answer in ["{\"error\": {\"desc\": \"no such command\"}}\n", "{\"return\": \"Cannot access memory\"}\n", "hello\n", ""] {
+            let (mut monitor, theirs) = monitor(answer);
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(monitor.read_physical(0).is_err(), "{answer}");
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use vmemmap::granule::{GranuleSize, Level};
 
-use crate::linux::{self, Vector};
-use crate::report::{Altmap, Cost, Hex, Leaf, Leaves, Report, Verdict};
+use crate::linux::{self, Equal};
+use crate::report::{Altmap, Cost, Leaf, Leaves, Report};
 use crate::size::human;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -18,205 +18,166 @@ const MARK_COLUMN: usize = 94;
 /// What the screen shows beside the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
-    /// QEMU's version.
     pub qemu: &'a str,
-    /// QEMU's name of the CPU.
     pub cpu: &'a str,
-    /// From QEMU's start to its exit.
     pub elapsed: Duration,
-    /// The proofs that failed.
     pub failures: &'a [&'a str],
 }
 
 /// Draws the screen; colours are for the writer to drop where they are not wanted.
-#[must_use]
 pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
+    let equal = linux::compare(report);
     let mut lines = head(report, shown);
-    lines.extend(memmap(report));
+    lines.push(altmap(report, equal.as_ref()));
+    lines.extend(memmap(report, equal.as_ref()));
     lines.extend(costs(report));
+    lines.push(removal(report.remove.as_ref()));
     lines.extend(proofs(report));
     lines.extend(end(report, shown));
     lines.join("\n") + "\n"
 }
 
 fn row(name: &str, text: &str) -> String {
-    format!("{BOLD}{name:<9}{BOLD:#} {text}").trim_end().to_owned()
+    format!("{BOLD}{name:<9}{BOLD:#} {text}")
 }
 
 fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
-    let (registers, device) = (&report.registers, &report.device);
-    let levels = levels(report);
-    let (base, bytes) = (device.base.0, device.size.0);
-    let section = 1 << report.granule.section_shift();
-    let sections = (base.saturating_add(bytes)).div_ceil(section) - base / section;
-    let tables = format!(
-        "TTBR1 {}, {} bit, {levels} levels   TCR {:016x}  MAIR {:016x}   memstart {:#x}",
-        report.granule, report.va_bits, registers.tcr_el1.0, registers.mair_el1.0, report.memstart.0
-    );
-    let range = format!("{} {base:#x}..{:#x}", device.source, base.saturating_add(bytes));
-    let pages = bytes >> report.granule.shift();
+    let (granule, registers) = (report.granule, &report.registers);
+    let (base, bytes) = (report.device.base.0, report.device.size.0);
+    let end = base.saturating_add(bytes);
+    let sections = end.div_ceil(1 << granule.section_shift()) - (base >> granule.section_shift());
+    let mut machine = format!("QEMU {} TCG, {}", shown.qemu, shown.cpu);
+    if let Some(found) = &report.machine {
+        machine += &format!(", entered EL{}   {}", found.entered_el, found.granules.join(" ").to_uppercase());
+        machine += &if found.lacks.is_empty() { String::new() } else { format!("   no {}", found.lacks.join(", ")) };
+    }
+    let levels = (report.va_bits - granule.shift()).div_ceil(granule.index_bits());
+    let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", report.va_bits);
+    let (tcr, mair) = (registers.tcr_el1.0, registers.mair_el1.0);
+    let (pages, sections) = (bytes >> granule.shift(), plural(sections, "section"));
     vec![
-        row("machine", &machine(report, shown)),
-        row("tables", &tables),
-        row("device", &format!("{range}   {}, {pages} pages, {}", human(bytes), plural(sections, "section"))),
+        row("machine", &machine),
+        row("tables", &format!("{tables}   TCR {tcr:016x}  MAIR {mair:016x}   memstart {:#x}", report.memstart.0)),
+        row("device", &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", report.device.source, human(bytes))),
     ]
 }
 
-fn machine(report: &Report, shown: &Shown<'_>) -> String {
-    let mut text = format!("QEMU {} TCG, {}", shown.qemu, shown.cpu);
-    if let Some(machine) = &report.machine {
-        let upper: Vec<_> = machine.granules.iter().map(|name| name.to_uppercase()).collect();
-        text += &format!(", entered EL{}   {}", machine.entered_el, upper.join(" "));
-        if !machine.lacks.is_empty() {
-            text += &format!("   no {}", machine.lacks.join(", "));
-        }
-    }
-    text
-}
-
-fn levels(report: &Report) -> u32 {
-    (report.va_bits - report.granule.shift()).div_ceil(report.granule.index_bits())
-}
-
-fn memmap(report: &Report) -> Vec<String> {
-    let linux = linux::comparable(report);
-    let map = &report.memmap;
-    let words = crate::decode::words(map.first.first().map_or(0, |leaf| leaf.descriptor.0), report.granule, leaf_level(report));
-    let tables = plural(report.add.table_frames.unwrap_or(0), "table");
-    let linear = format!("linear: {}", leaves(&report.linear.leaves, report.granule));
-    let text = format!("{:x}..{:x}   {}, {tables}   {linear}", map.start.0, map.end.0, leaves(&map.leaves, report.granule));
-    let mut lines = vec![altmap(report, linux), row("memmap", &text)];
-    if let Some(first) = map.first.first() {
-        lines.push(leaf("  first", *first, &words, mark(Some(*first), linux.map(|linux| linux.first[0]))));
-    }
-    let last = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
-    lines.push(leaf("  last", map.last, &last, mark(Some(map.last), linux.map(|linux| linux.last))));
-    lines
-}
-
-fn leaf_level(report: &Report) -> Level {
-    let size = report.memmap.leaves.first().map_or(0, |leaves| leaves.size.0);
-    level_of(report.granule, size).unwrap_or(Level::L3)
-}
-
-fn altmap(report: &Report, linux: Option<&Vector>) -> String {
+fn altmap(report: &Report, equal: Option<&Equal>) -> String {
     let Some(Altmap { base_pfn, reserve, free, alloc, align, .. }) = &report.altmap else {
-        return row("altmap", &format!("none: the memmap takes {} of RAM", human(report.add.ram_bytes.unwrap_or(0))));
+        return row("altmap", &format!("none: {} of RAM", human(report.add.ram_bytes.unwrap_or(0))));
     };
     let bytes = alloc << report.granule.shift();
     let share = per(bytes * 100, report.device.size.0);
     let fields = format!("base {:#x}  reserve {reserve}  free {free}  ->  alloc {alloc}  align {align}", base_pfn.0);
-    let text = format!("{fields}        ({}, {share:.3} % of the range)", human(bytes));
-    let mark = mark(report.altmap.clone(), linux.map(|linux| linux.altmap.clone()));
-    with_mark(row("altmap", &text), &mark)
+    let text = format!("{fields}   ({}, {share:.3} % of the range)", human(bytes));
+    marked(row("altmap", &text), equal.map(|equal| equal.altmap))
 }
 
-fn leaf(name: &str, leaf: Leaf, words: &str, mark: String) -> String {
-    with_mark(row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0)), &mark)
-}
-
-fn with_mark(line: String, mark: &str) -> String {
-    if mark.is_empty() {
-        return line;
+fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
+    let (granule, map) = (report.granule, &report.memmap);
+    let tables = plural(report.add.table_frames.unwrap_or(0), "table");
+    let (ours, linear) = (leaves(&map.leaves, granule), leaves(&report.linear.leaves, granule));
+    let line = |name, leaf: Leaf, words: &str| row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0));
+    let mut lines = vec![row("memmap", &format!("{:x}..{:x}   {ours}, {tables}   linear: {linear}", map.start.0, map.end.0))];
+    if let (Some(first), Some(kind)) = (map.first.first(), map.leaves.first()) {
+        let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
+        lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
     }
-    let shown = anstream::adapter::strip_str(&line).to_string().chars().count();
-    format!("{line}{:gap$} {mark}", "", gap = MARK_COLUMN.saturating_sub(shown))
+    let frame = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
+    lines.push(marked(line("  last", map.last, &frame), equal.map(|equal| equal.last)));
+    lines
 }
 
-/// The comparison with Linux, made now; nothing where Linux was not measured.
-fn mark<T: PartialEq>(ours: Option<T>, linux: Option<T>) -> String {
-    match linux {
-        None => String::new(),
-        Some(_) if ours == linux => format!("{GREEN}= Linux{GREEN:#}"),
-        Some(_) => format!("{RED}NOT Linux's{RED:#}"),
+/// The words of `decode` without kind and size, which stand in the line above.
+fn in_brief(descriptor: u64, granule: GranuleSize, level: Level) -> String {
+    let words = crate::decode::in_words(descriptor, granule, level).map(|words| words.to_string()).unwrap_or_default();
+    let brief = words.split(' ').enumerate().filter(|(place, _)| ![0, 2].contains(place)).map(|(_, word)| word);
+    brief.collect::<Vec<_>>().join(" ")
+}
+
+/// Adds the comparison with Linux, made now; nothing where Linux was not measured.
+fn marked(line: String, equal: Option<bool>) -> String {
+    let width = anstream::adapter::strip_str(&line).to_string().chars().count();
+    let gap = " ".repeat(MARK_COLUMN.saturating_sub(width));
+    match equal {
+        None => line,
+        Some(true) => format!("{line}{gap} {GREEN}= Linux{GREEN:#}"),
+        Some(false) => format!("{line}{gap} {RED}not Linux's{RED:#}"),
     }
 }
 
 fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
-    let kinds: Vec<_> = all.iter().map(|leaves| kind(leaves, granule)).collect();
-    kinds.join(" + ")
+    let kind = |leaves: &Leaves| match (leaves.contiguous, level_of(leaves, granule)) {
+        (true, _) => format!("{} of {}", plural(leaves.count, "contiguous run"), human(leaves.size.0)),
+        (false, Level::L3) => format!("{} at L3", plural(leaves.count, "page")),
+        (false, level) => format!("{} at {level}", plural(leaves.count, "block")),
+    };
+    all.iter().map(kind).collect::<Vec<_>>().join(" + ")
 }
 
-fn kind(leaves: &Leaves, granule: GranuleSize) -> String {
-    let (count, bytes) = (leaves.count, leaves.size.0);
-    match (leaves.contiguous, level_of(granule, bytes)) {
-        (true, _) => format!("{} of {}", plural(count, "contiguous run"), human(bytes)),
-        (false, Some(Level::L3)) => format!("{} at L3", plural(count, "page")),
-        (false, Some(level)) => format!("{} at {level}", plural(count, "block")),
-        (false, None) => format!("{} of {}", plural(count, "leave"), human(bytes)),
-    }
-}
-
-fn level_of(granule: GranuleSize, bytes: u64) -> Option<Level> {
-    [Level::L3, Level::L2, Level::L1].into_iter().find(|&level| bytes == 1 << granule.level_shift(level))
+/// The level of leaves; a contiguous run is larger than the leaves that it is made of.
+fn level_of(leaves: &Leaves, granule: GranuleSize) -> Level {
+    let fits = |level: &Level| leaves.size.0 >= 1 << granule.level_shift(*level);
+    [Level::L1, Level::L2].into_iter().find(fits).unwrap_or(Level::L3)
 }
 
 fn costs(report: &Report) -> Vec<String> {
     let add = &report.add;
-    let [best, default] = match report.altmap {
-        Some(_) => linux::costs(report.granule, report.device.size.0).map(Some),
-        None => [None; 2],
+    let linux = report.altmap.as_ref().map(|_| linux::costs(report.granule, report.device.size.0));
+    let figures = |figure: fn(linux::Cost) -> Option<String>| {
+        [0, 1].map(|which| linux.and_then(|costs| figure(costs[which])).unwrap_or_else(|| "-".to_owned()))
     };
-    let events = |cost: Option<linux::Cost>| cost.and_then(|cost| cost.events).map(|(dsb, tlbi)| format!("{dsb} / {tlbi}"));
-    let ram = |cost: Option<linux::Cost>| cost.and_then(|cost| cost.ram_bytes).map(|bytes| bytes.to_string());
-    let instructions = add.instructions.as_ref().zip(add.struct_pages);
-    let ours = instructions.map_or("--count".to_owned(), |(counted, pages)| format!("{:.2}", per(counted.total, pages)));
+    let events = figures(|cost| cost.events.map(|(dsb, tlbi)| format!("{dsb} / {tlbi}")));
+    let ram = figures(|cost| cost.ram_bytes.map(|bytes| bytes.to_string()));
+    let [best, default] = figures(|cost| Some(format!("{:.1}", cost.per_page)));
+    let best = if linux.is_some() { best + " (6.12)" } else { best };
+    let counted = add.instructions.as_ref().zip(add.struct_pages);
+    let counted = counted.map_or("--count".to_owned(), |(counted, pages)| format!("{:.2}", per(counted.total, pages)));
+    let gives_up = if report.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" };
     vec![
         format!("{BOLD}cost of add{BOLD:#}    ours     Linux, large leaves  Linux 7.3 default  ours gives up"),
-        column("DSB / TLBI", &format!("{}/{}", add.dsb, add.tlbi), events(best), events(default), gives_up(report)),
-        column("instr / page", &ours, best.map(|cost| format!("{:.1} (6.12)", cost.per_page)), default.map(|cost| format!("{:.1}", cost.per_page)), ""),
-        column("RAM bytes", &add.ram_bytes.unwrap_or(0).to_string(), ram(best), ram(default), ""),
-        removal(report.remove.as_ref()),
+        column("DSB / TLBI", &format!("{}/{}", add.dsb, add.tlbi), events, gives_up),
+        column("instr / page", &counted, [best, default], ""),
+        column("RAM bytes", &add.ram_bytes.unwrap_or(0).to_string(), ram, ""),
     ]
 }
 
-fn column(name: &str, ours: &str, best: Option<String>, default: Option<String>, note: &str) -> String {
-    let [best, default] = [best, default].map(|figure| figure.unwrap_or_else(|| "-".to_owned()));
+fn column(name: &str, ours: &str, [best, default]: [String; 2], note: &str) -> String {
     format!("  {name:<12} {ours:<8} {best:<20} {default:<18} {note}").trim_end().to_owned()
 }
 
-fn gives_up(report: &Report) -> &'static str {
-    if report.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" }
-}
-
 fn removal(remove: Option<&Cost>) -> String {
-    match remove {
-        Some(cost) => row("remove", &format!("{} clears, {} DSB, {} TLBI, then frames freed", cost.descriptor_writes, cost.dsb, cost.tlbi)),
-        None => row("remove", "not yet: the machine is held"),
-    }
+    let clears = |cost: &Cost| format!("{} clears, {} DSB, {} TLBI", cost.descriptor_writes, cost.dsb, cost.tlbi);
+    let text = remove.map(|cost| clears(cost) + ", then frames freed");
+    row("remove", &text.unwrap_or_else(|| "not yet: the machine is held".to_owned()))
 }
 
 fn proofs(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(proof) = &report.proof {
-        let tables = format!("{}/{} leaves: AT = plan; pattern written by vmemmap read by linear map, and back", proof.leaves_at_plan, proof.leaves);
-        lines.push(row("proved", &format!("tables    {tables}")));
-        if let Some(fault) = proof.fault {
-            let stale = "with --break tlbi it reads stale";
-            lines.push(row("", &format!("TLB       after remove a LOAD faults: FAR {:x}, level {}; {stale}", fault.far.0, fault.level)));
-        }
-        if let Some(frames) = proof.frames_difference {
-            lines.push(row("", &format!("books     RAM, tables, altmap as before, difference {frames} frames")));
-        }
+        let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
+        lines.push(row("proved", &format!("tables    {agree}; pattern written by vmemmap read by linear map, and back")));
+        lines.extend(proof.fault.map(|fault| {
+            let text = format!("FAR {:x}, level {}; without TLBI it reads stale", fault.far.0, fault.level);
+            row("", &format!("TLB       after remove a LOAD faults: {text}"))
+        }));
+        let books = |frames| row("", &format!("books     RAM, tables, altmap as before, difference {frames} frames"));
+        lines.extend(proof.frames_difference.map(books));
     }
-    lines.push(row("not here", "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`"));
+    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
+    lines.push(row("not here", hidden));
     lines
 }
 
 fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {
-    let ms = shown.elapsed.as_millis();
-    let Hex(start) = report.memmap.start;
-    let next = format!("next: --break tlbi   walk {start:x}   gdb");
-    match report.result {
+    let verdict = |style: Style, word: &str, text: &str| format!("{style}{word:<9}{style:#} {text}");
+    let (ms, start) = (format!("{} ms", shown.elapsed.as_millis()), report.memmap.start.0);
+    match report.result.as_str() {
         _ if !shown.failures.is_empty() => shown.failures.iter().map(|text| verdict(RED, "FAIL", text)).collect(),
-        Verdict::Pass => vec![verdict(GREEN, "PASS", &format!("{:<17} {next}", format!("{ms} ms")))],
-        Verdict::Held => vec![verdict(GREEN, "HELD", &format!("{:<17} next: walk {start:x}", format!("{ms} ms")))],
-        Verdict::Fail | Verdict::Refused => vec![verdict(RED, "FAIL", &format!("{ms} ms"))],
+        "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   walk {start:x}   gdb"))],
+        "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: walk {start:x}"))],
+        _ => vec![verdict(RED, "FAIL", &ms)],
     }
-}
-
-fn verdict(style: Style, word: &str, text: &str) -> String {
-    format!("{style}{word:<9}{style:#} {text}")
 }
 
 fn plural(count: u64, thing: &str) -> String {

@@ -1,7 +1,5 @@
 //! How a command ends: the exit status, and the one line that says why.
 
-use std::io;
-
 /// Exit status of `cargo xtask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -20,35 +18,29 @@ pub enum Status {
     Interrupted = 130,
 }
 
-impl From<Status> for std::process::ExitCode {
-    fn from(status: Status) -> Self {
-        Self::from(status as u8)
-    }
-}
-
-/// A command that cannot go on: its exit status and one line that says what to do.
+/// A command that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
     /// The exit status.
     pub status: Status,
-    /// One line.
+    /// One line that says what to do.
     pub why: String,
 }
 
 impl Stop {
     /// The input cannot be used.
-    pub fn refused(why: impl Into<String>) -> Self {
-        Self { status: Status::Refused, why: why.into() }
+    pub fn refused(why: impl ToString) -> Self {
+        Self { status: Status::Refused, why: why.to_string() }
     }
 
     /// A tool is missing, too old, or died.
-    pub fn machine(why: impl Into<String>) -> Self {
-        Self { status: Status::Machine, why: why.into() }
+    pub fn machine(why: impl ToString) -> Self {
+        Self { status: Status::Machine, why: why.to_string() }
     }
 }
 
-impl From<io::Error> for Stop {
-    fn from(error: io::Error) -> Self {
-        Self::machine(error.to_string())
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        Self::machine(error)
     }
 }

@@ -1,83 +1,71 @@
-//! The tools that the commands need: how each is found, and how a missing one is mended.
+//! The tools that the commands need, and how each is found.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::build::TARGET;
 use crate::line::QEMU;
-use crate::place::TARGET;
 
 /// The oldest QEMU that will do.
-pub const QEMU_AT_LEAST: Version = Version([7, 2, 0]);
+pub const OLDEST_QEMU: Version = Version([7, 2, 0]);
 const GDBS: [&str; 3] = ["gdb-multiarch", "aarch64-linux-gnu-gdb", "gdb"];
 
 /// What a command may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
-    /// `core` for the bare target.
     Target,
-    /// QEMU for `AArch64`.
     Qemu,
-    /// A gdb that knows `AArch64`.
     Gdb,
 }
 
 /// Whether a tool is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is, in this version.
     Ready(Version),
-    /// It is, but this version is too old.
     TooOld(Version),
-    /// It is not.
     Missing,
-    /// It is there and does not run: its own words.
-    Broken(String),
+    /// It is there and does not run.
+    Broken,
 }
 
 impl Tool {
-    /// The tool's name.
-    #[must_use]
+    pub const ALL: [Self; 3] = [Self::Target, Self::Qemu, Self::Gdb];
+
     pub fn name(self) -> &'static str {
         [TARGET, QEMU, GDBS[0]][self as usize]
     }
 
     /// What it is needed for.
-    #[must_use]
     pub fn why(self) -> &'static str {
         ["the kernel is compiled for it", "the kernel boots in it", "it steps through the kernel"][self as usize]
     }
 
-    /// Looks for the tool.
-    #[must_use]
     pub fn state(self) -> State {
         match self {
-            Self::Target => target_state(),
-            Self::Qemu => at_least(program_state(QEMU), QEMU_AT_LEAST),
-            Self::Gdb => gdb().map_or(State::Missing, program_state),
+            Self::Target if !has_core() => State::Missing,
+            Self::Target => program("rustc"),
+            Self::Qemu => at_least(OLDEST_QEMU, program(QEMU)),
+            Self::Gdb => gdb().map_or(State::Missing, program),
         }
     }
 }
 
 /// Three numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub [u32; 3]);
+pub struct Version([u32; 3]);
 
 impl Version {
-    /// The first `a.b` or `a.b.c` in the first line of what `--version` printed.
-    #[must_use]
-    pub fn find(text: &str) -> Option<Self> {
-        let words = text.lines().next()?.split([' ', '(', ')', '-']);
-        words.rev().chain(text.lines().next()?.split_whitespace()).find_map(Self::read)
-    }
-
-    fn read(word: &str) -> Option<Self> {
-        let numbers: Option<Vec<u32>> = word.split('.').map(|part| part.parse().ok()).collect();
-        match numbers?[..] {
-            [a, b] => Some(Self([a, b, 0])),
-            [a, b, c] => Some(Self([a, b, c])),
-            _ => None,
-        }
+    /// The first `a.b` or `a.b.c` in what `--version` printed.
+    fn find(text: &str) -> Option<Self> {
+        text.split_whitespace().find_map(|word| {
+            let numbers: Option<Vec<u32>> = word.split('-').next()?.split('.').map(|part| part.parse().ok()).collect();
+            match numbers?[..] {
+                [a, b] => Some(Self([a, b, 0])),
+                [a, b, c] => Some(Self([a, b, c])),
+                _ => None,
+            }
+        })
     }
 }
 
@@ -89,13 +77,12 @@ impl fmt::Display for Version {
 }
 
 /// The program of a gdb that knows `AArch64`.
-#[must_use]
 pub fn gdb() -> Option<&'static str> {
     let knows = |program: &&str| {
         let asked = Command::new(program).args(["-nx", "-batch", "-ex", "set architecture aarch64"]).output();
         asked.is_ok_and(|answer| answer.status.success())
     };
-    GDBS.into_iter().filter(|program| in_path(program).is_some()).find(knows)
+    GDBS.into_iter().find(knows)
 }
 
 /// A program's file, by `PATH`.
@@ -104,27 +91,25 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|room| room.join(program)).find(|file| file.is_file())
 }
 
-fn target_state() -> State {
+/// rustc names the target's directory whether or not it is there, so its content decides.
+fn has_core() -> bool {
     let asked = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
-    let room = asked.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_owned());
-    if room.is_ok_and(|room| holds_core(Path::new(&room))) { program_state("rustc") } else { State::Missing }
+    asked.is_ok_and(|answer| holds_core(Path::new(String::from_utf8_lossy(&answer.stdout).trim())))
 }
 
-/// rustc prints the directory whether or not it is there, so its content decides.
 fn holds_core(room: &Path) -> bool {
     let is_core = |name: &str| name.starts_with("libcore-") && name.ends_with(".rlib");
     room.read_dir().is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_core(&file.file_name().to_string_lossy()))))
 }
 
-fn program_state(program: &str) -> State {
-    let Ok(answer) = Command::new(program).arg("--version").output() else { return State::Missing };
-    match Version::find(&String::from_utf8_lossy(&answer.stdout)) {
-        Some(version) if answer.status.success() => State::Ready(version),
-        _ => State::Broken(format!("{program} --version: {}", String::from_utf8_lossy(&answer.stderr).trim())),
+fn program(name: &str) -> State {
+    match Command::new(name).arg("--version").output() {
+        Err(_) => State::Missing,
+        Ok(answer) => Version::find(&String::from_utf8_lossy(&answer.stdout)).map_or(State::Broken, State::Ready),
     }
 }
 
-fn at_least(state: State, oldest: Version) -> State {
+fn at_least(oldest: Version, state: State) -> State {
     match state {
         State::Ready(version) if version < oldest => State::TooOld(version),
         other => other,
@@ -151,13 +136,13 @@ mod tests {
 
     #[test]
     fn an_old_qemu_is_told_from_a_new_one() {
-        assert_eq!(at_least(State::Ready(Version([6, 2, 0])), QEMU_AT_LEAST), State::TooOld(Version([6, 2, 0])));
-        assert_eq!(at_least(State::Ready(Version([10, 0, 2])), QEMU_AT_LEAST), State::Ready(Version([10, 0, 2])));
+        let state = |numbers| at_least(OLDEST_QEMU, State::Ready(Version(numbers)));
+        assert_eq!(state([6, 2, 0]), State::TooOld(Version([6, 2, 0])));
+        assert_eq!([state([7, 2, 0]), state([10, 0, 2])], [[7, 2, 0], [10, 0, 2]].map(|new| State::Ready(Version(new))));
     }
 
     #[test]
     fn a_target_directory_without_core_is_no_target() {
-        assert!(!holds_core(Path::new("/nowhere")));
-        assert!(!holds_core(Path::new(env!("CARGO_MANIFEST_DIR"))));
+        assert!(!holds_core(Path::new("/nowhere")) && !holds_core(Path::new(env!("CARGO_MANIFEST_DIR"))));
     }
 }

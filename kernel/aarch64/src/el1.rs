@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use vmemmap::addr::{PhysAddr, VirtRange};
 use vmemmap::granule::Granule;
-use vmemmap::seam::{Dsb, Machine, Memory, Mmu, Observe};
+use vmemmap::seam::{Dsb, Machine, Memory, Mmu};
 use vmemmap::tlb::Tlbi;
 
 /// The EL1&0 regime with tables of granule `G`, physical memory being reachable at a fixed offset.
@@ -119,8 +119,6 @@ unsafe impl<G: Granule> Mmu for El1<G> {
         }
     }
 }
-
-impl<G: Granule> Observe for El1<G> {}
 
 impl<G: Granule> Machine for El1<G> {
     type Granule = G;

@@ -74,7 +74,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     pub fn add_boot_ram(&mut self, range: PhysRange, policy: LeafPolicy) -> Result<(), PopulateError> {
         let range = self.whole_sections(range);
         self.sections.prepare(self.tables.machine_mut(), &mut self.frames, range)?;
-        let memmap = Memmap::new(&self.layout, range, policy).stored_in(&Storage::Ram);
+        let memmap = Memmap::new(&self.layout, range, policy).early().stored_in(&Storage::Ram);
         vmemmap::populate(&mut self.tables, &mut self.frames, memmap, &mut Storage::Ram)?;
         memmap.initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
         self.sections.activate_early(self.tables.machine_mut(), range);

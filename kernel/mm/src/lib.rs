@@ -13,6 +13,7 @@ pub mod layout;
 pub mod leaf;
 pub mod mapping;
 pub mod meta;
+pub mod observe;
 pub mod regime;
 pub mod seam;
 pub mod section;

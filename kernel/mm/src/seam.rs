@@ -1,7 +1,7 @@
 //! The seam: all that this crate asks of the machine below it and of the kernel around it.
 //!
 //! [`Memory`] and [`Mmu`] are a machine's two halves; an adopter takes them from `vmemmap-aarch64` and writes none.
-//! [`Frames`] is the adopter's frame allocator. [`Observe`] is for decorators and costs nothing where it is not used.
+//! [`Frames`] is the adopter's frame allocator.
 //! Nothing else in this crate touches a table, a struct page or a TLB.
 
 use core::mem::MaybeUninit;
@@ -80,9 +80,12 @@ pub enum Phase {
     Initialise,
 }
 
-/// What a decorator can learn beside the machine's own events. Empty by default.
-pub trait Observe {
-    /// A phase begins.
+/// A whole machine of one granule.
+pub trait Machine: Memory + Mmu {
+    /// The granule of its tables.
+    type Granule: Granule;
+
+    /// A phase begins. For observers: a machine has nothing to do.
     fn begin(&mut self, phase: Phase) {
         let _ = phase;
     }
@@ -91,12 +94,6 @@ pub trait Observe {
     fn end(&mut self, phase: Phase) {
         let _ = phase;
     }
-}
-
-/// A whole machine of one granule.
-pub trait Machine: Memory + Mmu + Observe {
-    /// The granule of its tables.
-    type Granule: Granule;
 }
 
 /// The adopter's allocator of RAM frames.

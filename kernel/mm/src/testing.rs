@@ -14,7 +14,8 @@ use crate::layout::Layout;
 use crate::leaf::LeafPolicy;
 use crate::meta::StructPage;
 use crate::regime::Regime;
-use crate::seam::{Dsb, Frames, Machine, Memory, Mmu, Observe};
+use crate::observe::Event;
+use crate::seam::{Dsb, Frames, Machine, Memory, Mmu};
 use crate::table::Tables;
 use crate::tlb::Tlbi;
 use crate::walk::Walk;
@@ -23,16 +24,6 @@ pub const GIB: u64 = 1 << 30;
 pub const MIB: u64 = 1 << 20;
 pub const ROOT: PhysAddr = PhysAddr::new(0x4000_0000);
 pub const DEVICE: PhysAddr = PhysAddr::new(0x1_0000_0000);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    Write(PhysAddr, u64),
-    Zero(PhysAddr),
-    Dsb(Dsb),
-    Isb,
-    Tlbi(Tlbi),
-    Access(VirtRange),
-}
 
 /// Physical memory of 8-byte words, zero where never written.
 #[derive(Clone, Debug)]
@@ -59,12 +50,12 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
-        self.events.push(Event::Write(slot, descriptor));
+        self.events.push(Event::Write { slot, descriptor });
         self.words.insert(slot.value(), descriptor);
     }
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
-        self.events.push(Event::Zero(table));
+        self.events.push(Event::Zero { table });
         (0..bytes).step_by(8).for_each(|offset| self.store(table.add(offset), 0));
     }
 
@@ -104,8 +95,6 @@ unsafe impl<G: Granule> Mmu for Plain<G> {
         self.events.push(Event::Tlbi(operation));
     }
 }
-
-impl<G: Granule> Observe for Plain<G> {}
 
 impl<G: Granule> Machine for Plain<G> {
     type Granule = G;

@@ -18,6 +18,9 @@ use crate::table::{Occupied, Protection, Tables};
 /// How vmemmap leaves and the tables made for them are written.
 pub const PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, table: TableAttributes::MEMMAP.owned() };
 
+/// The same for boot RAM, whose tables are never freed.
+pub const EARLY_PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, table: TableAttributes::MEMMAP };
+
 /// Why a vmemmap can't be populated. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PopulateError {
@@ -39,6 +42,17 @@ pub enum Storage {
     Altmap(Altmap),
     /// In frames of RAM.
     Ram,
+}
+
+impl Storage {
+    /// The altmap as it stands, if there is one.
+    #[must_use]
+    pub const fn altmap(&self) -> Option<Altmap> {
+        match self {
+            Self::Altmap(altmap) => Some(*altmap),
+            Self::Ram => None,
+        }
+    }
 }
 
 /// Populates the vmemmap of a range: every struct page mapped, none initialised yet. Returns the tables that it took

@@ -3,6 +3,7 @@
 use aarch64_cpu::registers::{
     ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1, MIDR_EL1, Readable,
 };
+use tock_registers::fields::Field;
 use vmemmap::granule::GranuleSize;
 
 /// The features of the CPU that matter here.
@@ -41,17 +42,14 @@ impl Cpu {
     /// The CPU that this runs on.
     #[must_use]
     pub fn this() -> Self {
-        let tgran4 = field(ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::TGran4));
-        let tgran16 = field(ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::TGran16));
-        let tgran64 = field(ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::TGran64));
         Self {
             midr: MIDR_EL1.get(),
-            has_4k: signed(tgran4) >= 0,
-            has_16k: tgran16 >= 1,
-            has_64k: signed(tgran64) >= 0,
-            pa_bits: pa_bits(field(ID_AA64MMFR0_EL1.read(ID_AA64MMFR0_EL1::PARange))),
-            lpa2_4k: signed(tgran4) >= 1,
-            lpa2_16k: tgran16 >= 2,
+            has_4k: signed(mmfr0(ID_AA64MMFR0_EL1::TGran4)) >= 0,
+            has_16k: mmfr0(ID_AA64MMFR0_EL1::TGran16) >= 1,
+            has_64k: signed(mmfr0(ID_AA64MMFR0_EL1::TGran64)) >= 0,
+            pa_bits: pa_bits(mmfr0(ID_AA64MMFR0_EL1::PARange)),
+            lpa2_4k: signed(mmfr0(ID_AA64MMFR0_EL1::TGran4)) >= 1,
+            lpa2_16k: mmfr0(ID_AA64MMFR0_EL1::TGran16) >= 2,
             lva: ID_AA64MMFR2_EL1.read(ID_AA64MMFR2_EL1::VARange) >= 1,
             bbm_level: field(ID_AA64MMFR2_EL1.read(ID_AA64MMFR2_EL1::BBM)),
             tlbi_range: ID_AA64ISAR0_EL1.get() >> 56 & 0xf >= 2,
@@ -119,6 +117,10 @@ fn pa_bits(pa_range: u8) -> u32 {
 /// 15 means a performance monitor that is not the architecture's.
 fn pmu_version(version: u8) -> u8 {
     if version == 15 { 0 } else { version }
+}
+
+fn mmfr0(which: Field<u64, ID_AA64MMFR0_EL1::Register>) -> u8 {
+    field(ID_AA64MMFR0_EL1.read(which))
 }
 
 /// An ID field of four bits whose highest bit is a sign.

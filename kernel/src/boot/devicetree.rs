@@ -9,6 +9,7 @@ use super::image;
 use super::ranges::Ranges;
 use super::refuse::Refusal;
 use crate::exit::Conduit;
+use crate::pointer;
 
 const MAGIC: u32 = 0xd00d_feed;
 const GIB: u64 = 1 << 30;
@@ -31,7 +32,7 @@ impl DeviceTree {
         let place = place.ok_or(Refusal::DeviceTree("none in x0 nor at the start of RAM"))?;
         // SAFETY: the magic number is there, so the machine put a device tree there, in RAM that nobody writes while
         // the MMU is off; the parser checks the rest.
-        let tree = unsafe { Fdt::from_raw(pointer(place)) };
+        let tree = unsafe { Fdt::from_raw(pointer::at(place)) };
         tree.map(|tree| Self { tree }).map_err(|_| Refusal::DeviceTree("it does not parse"))
     }
 
@@ -113,9 +114,5 @@ fn text(node: FdtNode<'static>, property: &str) -> Option<&'static str> {
 
 fn is_tree(place: u64) -> bool {
     // SAFETY: `place` is what the boot protocol names, or the start of RAM; a device tree is 8-byte aligned.
-    place.is_multiple_of(8) && u32::from_be(unsafe { pointer(place).cast::<u32>().read() }) == MAGIC
-}
-
-fn pointer(place: u64) -> *const u8 {
-    core::ptr::with_exposed_provenance(place as usize)
+    place.is_multiple_of(8) && u32::from_be(unsafe { pointer::at::<u32>(place).read() }) == MAGIC
 }

@@ -25,9 +25,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     if let Some(conduit) = tree.conduit() {
         exit::set_conduit(conduit);
     }
-    if entry_level > 2 {
-        return Err(Refusal::EntryLevel(entry_level));
-    }
+    check_start(entry_level)?;
     let config = Config::parse(tree.boot_arguments())?;
     let cpu = Cpu::this();
     if !cpu.has(config.granule) {
@@ -50,8 +48,20 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
         registers: Registers::default(),
     };
     // SAFETY: called once, before the kernel starts.
-    unsafe { info::store(info) }
+    unsafe { info::store(&info) }
     Ok(Switch::new(plan.regime, cpu::ips(cpu.output_bits()), &built))
+}
+
+/// Refuses a machine that the image can't run on, whatever it is asked to do.
+fn check_start(entry_level: u64) -> Result<(), Refusal<'static>> {
+    let start = image::whole().start();
+    if entry_level > 2 {
+        Err(Refusal::EntryLevel(entry_level))
+    } else if !start.is_aligned(image::LOAD_ALIGNMENT) {
+        Err(Refusal::LoadAddress(start))
+    } else {
+        Ok(())
+    }
 }
 
 fn start_console(tree: &DeviceTree) -> Option<PhysAddr> {
@@ -67,12 +77,7 @@ fn console_address(registers: PhysAddr, plan: &Plan) -> VirtAddr {
     CONSOLE_WINDOW.add(registers.since(registers.align_down(page)))
 }
 
-fn plan(
-    config: &Config,
-    cpu: &Cpu,
-    tree: &DeviceTree,
-    console: Option<PhysAddr>,
-) -> Result<Plan, Refusal<'static>> {
+fn plan(config: &Config, cpu: &Cpu, tree: &DeviceTree, console: Option<PhysAddr>) -> Result<Plan, Refusal<'static>> {
     let granule = config.granule;
     let ram = our_ram(config, tree)?;
     let regime = Regime::new(granule, config.va_bits, OutputFormat::Bits48).expect("the boot arguments were checked");

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
     CNTHCTL_EL2, CNTVOFF_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MDCR_EL2, MIDR_EL1,
     MPIDR_EL1, Readable, VMPIDR_EL2, VTTBR_EL2, Writeable,
@@ -14,6 +15,8 @@ const CPTR_NO_TRAPS: u64 = 0x32ff;
 #[unsafe(no_mangle)]
 extern "C" fn prepare_el1() {
     HCR_EL2.write(HCR_EL2::RW::EL1IsAarch64 + HCR_EL2::APK::SET + HCR_EL2::API::SET);
+    // HCR_EL2.E2H, clear now, says what the registers below look like.
+    barrier::isb(barrier::SY);
     VTTBR_EL2.set(0);
     give_timers();
     give_performance_monitor();

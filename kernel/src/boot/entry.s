@@ -8,7 +8,7 @@
 // Registers that last until the MMU is on:
 //   x19  device tree (x0 at entry)      x20  where the image runs
 //   x21  x20 - where it is linked       x22  exception level at entry
-//   x23  relocations of an unknown type
+//   x23  relocations of an unknown type                x24  SCTLR_EL1 with the MMU off
 
     .section .head, "ax"
     .global _start
@@ -42,8 +42,8 @@ entry:
     mov     x29, xzr
     mov     x30, xzr
 
-    ldr     x0, =0x30d00800         // SCTLR_EL1: MMU and caches off, RES1 bits of Armv8.0 set
-    msr     sctlr_el1, x0
+    ldr     x24, =0x30d00800        // SCTLR_EL1: MMU and caches off, RES1 bits of Armv8.0 set
+    msr     sctlr_el1, x24
     isb
 
     bl      zero_bss
@@ -56,6 +56,7 @@ entry:
     b.hi    at_el3
 
     bl      prepare_el1
+    msr     sctlr_el1, x24          // again: had HCR_EL2.E2H been set, the first write went to SCTLR_EL2
     adr     x0, at_el1
     msr     elr_el2, x0
     mov     x0, #0x3c4              // SPSR: EL1t (on SP_EL0), DAIF masked
@@ -70,6 +71,7 @@ at_el3:                             // only to say on the console that it is ref
     b       1f
 
 at_el1:
+    msr     cpacr_el1, xzr          // floating point and SIMD trap: the kernel has none
     adrp    x0, vectors
     add     x0, x0, :lo12:vectors
     bl      install_vectors

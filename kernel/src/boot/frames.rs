@@ -6,14 +6,14 @@ use vmemmap::seam::Frames;
 use super::ranges::Ranges;
 
 /// An allocator that only goes up.
-pub struct Bump {
-    free: Ranges,
+pub struct Bump<'a> {
+    free: &'a Ranges,
     next: PhysAddr,
 }
 
-impl Bump {
+impl<'a> Bump<'a> {
     /// An allocator of all of `free`.
-    pub const fn new(free: Ranges) -> Self {
+    pub const fn new(free: &'a Ranges) -> Self {
         Self { free, next: PhysAddr::new(0) }
     }
 
@@ -25,7 +25,7 @@ impl Bump {
 
 // SAFETY: every frame lies in the free RAM that `new` was given, above all frames handed out before; with the MMU off
 // it is reachable at its physical address.
-unsafe impl Frames for Bump {
+unsafe impl Frames for Bump<'_> {
     fn take(&mut self, bytes: u64) -> Option<PhysAddr> {
         let frame = self.free.as_slice().iter().find_map(|piece| {
             let start = piece.start().max(self.next).align_up(bytes);

@@ -15,6 +15,9 @@ unsafe extern "C" {
     static image_end: u8;
 }
 
+/// The boot protocol of arm64 Linux: images are loaded at a multiple of 2 MiB.
+pub const LOAD_ALIGNMENT: u64 = 2 << 20;
+
 /// The parts of the image that differ in protection, in the order of their addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
@@ -70,7 +73,9 @@ impl Part {
             Self::MainGuard => (address(&raw const data_end), address(&raw const main_stack_start)),
             Self::MainStack => (address(&raw const main_stack_start), address(&raw const main_stack_end)),
             Self::ExceptionGuard => (address(&raw const main_stack_end), address(&raw const exception_stack_start)),
-            Self::ExceptionStack => (address(&raw const exception_stack_start), address(&raw const exception_stack_end)),
+            Self::ExceptionStack => {
+                (address(&raw const exception_stack_start), address(&raw const exception_stack_end))
+            }
         }
     }
 

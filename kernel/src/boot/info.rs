@@ -94,9 +94,9 @@ pub fn info() -> Option<&'static BootInfo> {
 /// # Safety
 ///
 /// To be called once, before [`publish`].
-pub unsafe fn store(info: BootInfo) {
+pub unsafe fn store(info: &BootInfo) {
     // SAFETY: by this function's contract nobody reads it yet.
-    unsafe { *INFO.0.get() = Some(info) }
+    unsafe { *INFO.0.get() = Some(*info) }
 }
 
 /// Completes what was stored and lets [`info`] see it.

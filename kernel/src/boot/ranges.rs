@@ -108,6 +108,9 @@ impl Ranges {
     ///
     /// [`TooManyRanges`] when a range falls into two and the list is full.
     pub fn remove(&mut self, hole: PhysRange) -> Result<(), TooManyRanges> {
+        if hole.is_empty() {
+            return Ok(());
+        }
         let old = *self;
         self.length = 0;
         for held in old.as_slice() {

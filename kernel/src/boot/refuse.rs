@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use vmemmap::addr::PhysRange;
+use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::granule::GranuleSize;
 
 use super::cpu;
@@ -16,6 +16,8 @@ use crate::println;
 pub enum Refusal<'a> {
     /// The machine started us at EL3.
     EntryLevel(u64),
+    /// The loader put the image where its pages can't be mapped.
+    LoadAddress(PhysAddr),
     /// The device tree lacks something, or is broken.
     DeviceTree(&'static str),
     /// A boot argument.
@@ -50,7 +52,10 @@ pub enum Refusal<'a> {
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::EntryLevel(level) => write!(f, "entered at EL{level}: start the machine at EL1 or EL2, without secure=on"),
+            Self::EntryLevel(level) => {
+                write!(f, "entered at EL{level}: start the machine at EL1 or EL2, without secure=on")
+            }
+            Self::LoadAddress(start) => write!(f, "loaded at {start}: load the image at a multiple of 2 MiB"),
             Self::DeviceTree(what) => write!(f, "device tree: {what}"),
             Self::Config(error) => write!(f, "{error}"),
             Self::Granule(granule) => write!(
@@ -60,14 +65,20 @@ impl fmt::Display for Refusal<'_> {
             ),
             Self::Ranges => write!(f, "RAM or what is reserved in it lies in more than {MAX_RANGES} pieces"),
             Self::OutsideRam { what, range, ram_bytes } => {
-                write!(f, "{what} at {range} lies outside of the {ram_bytes:#x} bytes of RAM that are ours: give more")
+                write!(
+                    f,
+                    "{what} at {range} lies outside of the {ram_bytes:#x} bytes of RAM that are ours: give more (--memory)"
+                )
             }
             Self::BeyondLinearMap { range, linear_bytes } => write!(
                 f,
-                "RAM at {range} lies beyond the linear map of {linear_bytes:#x} bytes: give less, or more va_bits"
+                "RAM at {range} lies beyond the linear map of {linear_bytes:#x} bytes: give less (--memory), or more --va-bits"
             ),
             Self::TooLittleRam { ram_bytes } => {
-                write!(f, "{ram_bytes:#x} bytes of RAM are too little for the image and the first tables: give more")
+                write!(
+                    f,
+                    "{ram_bytes:#x} bytes of RAM are too little for the image and the first tables: give more (--memory)"
+                )
             }
         }
     }

@@ -1,8 +1,6 @@
 //! The first tables: the kernel image, the linear map of RAM and the console in the kernel half, and, for the moment of
 //! the switch, an identity map of the code that switches the MMU on.
 
-use core::arch::asm;
-
 use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use vmemmap::descriptor::{Attributes, TableAttributes};
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
@@ -18,6 +16,11 @@ use super::frames::Bump;
 use super::image::{self, Part};
 use super::ranges::Ranges;
 use super::refuse::Refusal;
+
+unsafe extern "C" {
+    /// In `entry.s`; both addresses are multiples of 4 KiB.
+    fn discard_cache_lines(start: u64, end: u64);
+}
 
 /// Where the console's registers are mapped: in a window of their own, above the image's.
 pub const CONSOLE_WINDOW: VirtAddr = VirtAddr::new(0xffff_ffff_e000_0000);
@@ -62,7 +65,7 @@ pub fn build(plan: &Plan) -> Result<FirstTables, Refusal<'static>> {
 }
 
 fn build_with<G: Granule>(plan: &Plan) -> Result<FirstTables, Refusal<'static>> {
-    let mut frames = Bump::new(plan.free);
+    let mut frames = Bump::new(&plan.free);
     let mut half = Half::<G>::new(plan.regime, &mut frames, plan.ram.bytes())?;
     map_image(&mut half, &mut frames, plan.policy)?;
     map_ram(&mut half, &mut frames, plan)?;
@@ -70,7 +73,7 @@ fn build_with<G: Granule>(plan: &Plan) -> Result<FirstTables, Refusal<'static>> 
     // What follows is free again once the MMU is on.
     let next_free = frames.next();
     let identity = map_identity::<G>(plan, &mut frames)?;
-    discard_stale_lines(plan.free, frames.next());
+    discard_stale_lines(&plan.free, frames.next());
     Ok(FirstTables { identity, root: half.tables.root(), next_free })
 }
 
@@ -162,15 +165,12 @@ fn map_identity<G: Granule>(plan: &Plan, frames: &mut Bump) -> Result<PhysAddr, 
 }
 
 /// The tables were written with the caches off: discards what the caches may hold of them from before.
-fn discard_stale_lines(free: Ranges, next: PhysAddr) {
+fn discard_stale_lines(free: &Ranges, next: PhysAddr) {
     for piece in free.as_slice() {
         let end = piece.end().min(next);
         if piece.start() < end {
             // SAFETY: these frames hold the tables, which went to memory directly: no line of theirs is worth keeping.
-            unsafe {
-                asm!("bl discard_cache_lines", in("x0") piece.start().value(), in("x1") end.value(),
-                     clobber_abi("C"));
-            }
+            unsafe { discard_cache_lines(piece.start().value(), end.value()) }
         }
     }
 }

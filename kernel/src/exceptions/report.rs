@@ -1,6 +1,7 @@
 //! The report of a fault that nobody expected.
 
 use vmemmap::addr::{PhysAddr, VirtAddr};
+use vmemmap::decode;
 use vmemmap::walk::Walk;
 
 use super::syndrome::{Class, Syndrome};
@@ -8,7 +9,7 @@ use super::{Frame, SYNCHRONOUS};
 use crate::boot::image::{self, Part};
 use crate::boot::{self, BootInfo};
 use crate::exit::{self, Status};
-use crate::{backtrace, console, println};
+use crate::{backtrace, console, pointer, println};
 
 /// Says what happened, where, and how it came to that; ends the run.
 pub fn report(frame: &Frame, kind: u64) -> ! {
@@ -19,7 +20,7 @@ pub fn report(frame: &Frame, kind: u64) -> ! {
     let has_address = kind == SYNCHRONOUS
         && matches!(syndrome.class(), Class::InstructionAbort | Class::DataAbort | Class::PcAlignment);
     match (kind, has_address) {
-        (SYNCHRONOUS, true) => println!("@panic {syndrome}, at {:#x} in {}", frame.far, region(frame.far)),
+        (SYNCHRONOUS, true) => println!("@panic {syndrome}, at {:#x}: {}", frame.far, region(frame.far)),
         (SYNCHRONOUS, false) => println!("@panic {syndrome}"),
         _ => println!("@panic {} that nobody asked for", kind_name(kind)),
     }
@@ -57,18 +58,22 @@ fn print_registers(frame: &Frame) {
 /// What lies at an address, by name.
 fn region(address: u64) -> &'static str {
     const LOWER_HALF: u64 = 1 << 55;
-    let address_in = VirtAddr::new(address);
-    if let Some(part) = Part::ALL.into_iter().find(|part| part.linked().contains(address_in)) {
+    let va = VirtAddr::new(address);
+    if let Some(part) = Part::ALL.into_iter().find(|part| part.linked().contains(va)) {
         return part.name();
     }
-    match boot::info() {
-        None => "physical memory (the MMU is off)",
-        Some(_) if address & LOWER_HALF == 0 => "the lower half (TTBR0 is off)",
-        Some(info) if info.layout.linear().contains(address_in) => "the linear map",
-        Some(info) if info.layout.vmemmap().contains(address_in) => "the vmemmap",
-        Some(info) if same_page(info, address_in, info.console) => "the console's registers",
-        Some(info) if address_in < info.regime.lowest() => "the gap between the halves",
-        Some(_) => "no window of ours",
+    let Some(info) = boot::info() else { return "physical memory (the MMU is off)" };
+    if let Some(name) = decode::window(&info.layout, va) {
+        return name;
+    }
+    if address & LOWER_HALF == 0 {
+        "the lower half (TTBR0 is off)"
+    } else if va < info.regime.lowest() {
+        "the gap between the halves"
+    } else if same_page(info, va, info.console) {
+        "the console's registers"
+    } else {
+        "no window of ours"
     }
 }
 
@@ -83,16 +88,7 @@ fn print_walk(info: &BootInfo, address: u64) {
     if va < info.regime.lowest() {
         return;
     }
-    let walk = Walk::new(info.regime, info.root, va, |slot| read_slot(info, slot));
-    for step in walk.steps() {
-        let kind = match step.descriptor {
-            d if d.is_table(step.level) => "table",
-            d if d.is_leaf(step.level) => "leaf",
-            _ => "invalid",
-        };
-        let index = info.regime.index(va, step.level);
-        println!("walk {}[{index}] at {} = {} {kind}", step.level, step.slot, step.descriptor);
-    }
+    println!("{}", Walk::new(info.regime, info.root, va, |slot| read_slot(info, slot)));
 }
 
 /// Reads a descriptor through the linear map.
@@ -100,5 +96,5 @@ fn read_slot(info: &BootInfo, slot: PhysAddr) -> u64 {
     let at = info.layout.linear_address(slot);
     // SAFETY: tables lie in RAM, and the linear map shows all of RAM; if a broken descriptor leads elsewhere, the fault
     // is reported as one inside the handler.
-    unsafe { core::ptr::with_exposed_provenance::<u64>(at.value() as usize).read_volatile() }
+    unsafe { pointer::at::<u64>(at.value()).read_volatile() }
 }

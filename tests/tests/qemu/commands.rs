@@ -43,14 +43,20 @@ pub fn run(mut command: Command) -> Result<Ended, Failed> {
 /// Fails with everything that the command printed.
 pub fn ensure(holds: bool, what: &str, ended: &Ended) -> Result<(), Failed> {
     let Ended { status, out, err } = ended;
-    if holds { Ok(()) } else { Err(format!("{what}; exit status {status:?}\n--- stdout\n{out}\n--- stderr\n{err}").into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("{what}; exit status {status:?}\n--- stdout\n{out}\n--- stderr\n{err}").into())
+    }
 }
 
 /// The tests of this room.
 pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = ["4k", "16k", "64k"]
         .into_iter()
-        .map(|granule| Trial::test(format!("commands::json_equals_linux_at_{granule}"), move || json_equals_linux(granule)))
+        .map(|granule| {
+            Trial::test(format!("commands::json_equals_linux_at_{granule}"), move || json_equals_linux(granule))
+        })
         .collect();
     trials.push(Trial::test("commands::the_screen_is_plain_text_in_a_pipe", screen_in_a_pipe));
     trials.push(Trial::test("commands::a_machine_without_tlbi_fails_and_says_so", without_tlbi));
@@ -63,7 +69,8 @@ fn json_equals_linux(granule: &str) -> Result<(), Failed> {
     let flags = format!("qemu --json --granule {granule} --device-size 1G --leaf linux --altmap nvdimm");
     let ended = run(command(&flags)?)?;
     ensure(ended.status == Some(0), "the run does not pass", &ended)?;
-    let report: Report = serde_json::from_str(&ended.out).map_err(|error| format!("not one object: {error}\n{}", ended.out))?;
+    let report: Report =
+        serde_json::from_str(&ended.out).map_err(|error| format!("not one object: {error}\n{}", ended.out))?;
     let vector = linux::comparable(&report);
     ensure(vector.is_some(), "not the run that was measured on Linux", &ended)?;
     let differences = vector.map(|vector| linux::differences(&report, vector)).unwrap_or_default();

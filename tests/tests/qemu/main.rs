@@ -71,7 +71,9 @@ fn ended_well(case: &Case, run: &Run) -> bool {
     match (case.ends, &run.outcome) {
         (Ends::Pass, Outcome::Pass) => run.tests().any(|name| name == case.name),
         (Ends::Fail(says), Outcome::Fail) => run.failures().any(|text| text.contains(says)),
-        (Ends::Refused(says), Outcome::Refused(text)) | (Ends::Panic(says), Outcome::Panic(text)) => text.contains(says),
+        (Ends::Refused(says), Outcome::Refused(text)) | (Ends::Panic(says), Outcome::Panic(text)) => {
+            text.contains(says)
+        }
         _ => false,
     }
 }

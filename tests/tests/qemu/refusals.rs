@@ -75,14 +75,26 @@ fn qemu_absent() -> Result<(), Failed> {
         let found = xtask::tool::in_path(program).ok_or("not in PATH")?;
         symlink(found, room.join(program))?;
     }
-    refuses("qemu", &[room.display().to_string()], 4, "qemu-system-aarch64 (the kernel boots in it); install with: Debian, Ubuntu:")
+    refuses(
+        "qemu",
+        &[room.display().to_string()],
+        4,
+        "qemu-system-aarch64 (the kernel boots in it); install with: Debian, Ubuntu:",
+    )
 }
 
 fn json() -> Result<(), Failed> {
-    for (flags, says) in [("--granule 8k", "4k, 16k"), ("--device-size 0", "2 MiB"), ("--granule 16k --cpu cortex-a72", "16")] {
+    for (flags, says) in
+        [("--granule 8k", "4k, 16k"), ("--device-size 0", "2 MiB"), ("--granule 16k --cpu cortex-a72", "16")]
+    {
         let ended = run(command(&format!("qemu --json {flags}"))?)?;
-        let object: serde_json::Value = serde_json::from_str(&ended.out).map_err(|error| format!("{error}: {}", ended.out))?;
-        ensure(ended.status == Some(2) && object["result"] == "refused" && object["schema_version"] == 1, flags, &ended)?;
+        let object: serde_json::Value =
+            serde_json::from_str(&ended.out).map_err(|error| format!("{error}: {}", ended.out))?;
+        ensure(
+            ended.status == Some(2) && object["result"] == "refused" && object["schema_version"] == 1,
+            flags,
+            &ended,
+        )?;
         ensure(object["error"].as_str().is_some_and(|error| error.contains(says)), says, &ended)?;
     }
     Ok(())
@@ -103,7 +115,8 @@ fn room(name: &str) -> Result<PathBuf, Failed> {
 fn fake_qemu(name: &str, act: &str, version: &str) -> Result<String, Failed> {
     let room = room(name)?;
     let program = room.join("qemu-system-aarch64");
-    let script = format!("#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else {act}; fi\n");
+    let script =
+        format!("#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else {act}; fi\n");
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     Ok(room.display().to_string())

@@ -1,7 +1,6 @@
 //! A range that has been added: what its owner holds, and gives back to remove it.
 
 use crate::addr::PhysRange;
-use crate::altmap::Altmap;
 use crate::layout::Layout;
 use crate::leaf::LeafPolicy;
 use crate::vmemmap::{Memmap, Storage};
@@ -26,15 +25,6 @@ impl Region {
     #[must_use]
     pub const fn storage(&self) -> &Storage {
         &self.storage
-    }
-
-    /// Its altmap as it stands now, if it has one.
-    #[must_use]
-    pub const fn altmap(&self) -> Option<&Altmap> {
-        match &self.storage {
-            Storage::Altmap(altmap) => Some(altmap),
-            Storage::Ram => None,
-        }
     }
 
     /// Its vmemmap.

@@ -30,6 +30,12 @@ impl Request {
         Self { storage: Storage::Altmap(altmap), ..self }
     }
 
+    /// Where its struct pages are to be.
+    #[must_use]
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
     /// With other leaves.
     #[must_use]
     pub const fn policy(self, policy: LeafPolicy) -> Self {

@@ -3,9 +3,10 @@
 use super::*;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::altmap::Altmap;
-use crate::count::Counted;
+use crate::count::Count;
 use crate::granule::{GranuleSize, K4, K16, K64};
-use crate::testing::{DEVICE, Event, GIB, MIB, Map, memory_map, range};
+use crate::observe::{Event, Observed};
+use crate::testing::{DEVICE, GIB, MIB, Map, memory_map, range};
 
 /// Runs a test body at every granule.
 macro_rules! every_granule {
@@ -234,7 +235,7 @@ fn order_of_events<G: Granule>() {
                 assert_eq!(batch.last(), Some(&Event::Dsb(crate::seam::Dsb::InnerShareableStores)), "{batch:?}");
                 invalidating = true;
             }
-            Event::Write(..) => assert!(!invalidating, "a descriptor is written between TLBI and its DSB ISH"),
+            Event::Write { .. } => assert!(!invalidating, "a descriptor is written between TLBI and its DSB ISH"),
             Event::Dsb(kind) if invalidating => {
                 assert_eq!(*kind, crate::seam::Dsb::InnerShareable);
                 invalidating = false;
@@ -248,17 +249,17 @@ fn order_of_events<G: Granule>() {
 
 fn barrier_bound<G: Granule>() {
     for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
-        let mut map = memory_map::<G>(48).on(Counted::new);
+        let mut map = memory_map::<G>(48).on(|machine| Observed::new(machine, Count::default()));
         let device = range(DEVICE, 4 * GIB);
         let altmap = Altmap::tight(map.layout(), device, policy, 0);
         let plan = map.plan(Request::new(device).altmap(altmap).policy(policy)).unwrap();
         let tables = plan.summary().linear_tables + plan.summary().memmap_tables;
         let region = plan.commit().unwrap();
-        let add = map.tables_mut().machine_mut().take();
+        let add = map.tables_mut().machine_mut().observer().take();
         assert!(add.dsb <= 4 && add.tlbi == 0, "{policy:?} {add:?}");
         assert_eq!(add.tables_zeroed, tables);
         map.remove(region).unwrap();
-        let remove = map.tables_mut().machine_mut().take();
+        let remove = map.tables_mut().machine_mut().observer().take();
         assert!(remove.dsb <= 8, "{policy:?} {remove:?}");
     }
 }

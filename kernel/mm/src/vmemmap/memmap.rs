@@ -5,7 +5,8 @@ use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::granule::Level;
 use crate::layout::Layout;
 use crate::leaf::{Leaf, LeafPolicy, LeafSizes, Stretch, Stretches};
-use crate::vmemmap::Storage;
+use crate::table::Protection;
+use crate::vmemmap::{EARLY_PROTECTION, PROTECTION, Storage};
 
 /// The vmemmap of one range: where it is and with which leaves it is mapped. Pure arithmetic.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,7 @@ pub struct Memmap {
     pub(super) layout: Layout,
     va: VirtRange,
     policy: LeafPolicy,
+    pub(super) protection: Protection,
 }
 
 impl Memmap {
@@ -20,7 +22,13 @@ impl Memmap {
     /// ([`Layout::described_by_page`]).
     #[must_use]
     pub const fn new(layout: &Layout, range: PhysRange, policy: LeafPolicy) -> Self {
-        Self { layout: *layout, va: layout.pages(range), policy }
+        Self { layout: *layout, va: layout.pages(range), policy, protection: PROTECTION }
+    }
+
+    /// The same for boot RAM: the tables made for it are never freed.
+    #[must_use]
+    pub const fn early(self) -> Self {
+        Self { protection: EARLY_PROTECTION, ..self }
     }
 
     /// Its addresses.
@@ -40,7 +48,11 @@ impl Memmap {
     ///
     /// In Linux's policies the stretches are served in ascending order, as Linux does. With the largest leaves, the
     /// large ones are served first, so that at most one of them needs padding.
-    pub(crate) fn allocate_from(
+    ///
+    /// # Errors
+    ///
+    /// [`AltmapTooSmall`]; then `altmap` is as it was, though `block` has been called for what did fit.
+    pub fn allocate_from(
         &self,
         altmap: &mut Altmap,
         mut block: impl FnMut(Stretch, Pfn),

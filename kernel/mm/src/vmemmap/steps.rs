@@ -7,7 +7,7 @@ use crate::leaf::Stretch;
 use crate::meta::{self, Meta, Roles};
 use crate::seam::{Frames, Machine};
 use crate::table::Tables;
-use crate::vmemmap::{Memmap, PROTECTION, PopulateError, Storage};
+use crate::vmemmap::{Memmap, PopulateError, Storage};
 
 /// Everything that populating takes, reserved: from here on it can't fail.
 #[derive(Debug)]
@@ -66,13 +66,13 @@ impl Memmap {
             Storage::Altmap(altmap) => {
                 let fits = self.allocate_from(altmap, |stretch, first| {
                     let source = consecutive(first.address(M::Granule::SIZE.shift()), stretch, M::Granule::SIZE);
-                    tables.map(stretch, PROTECTION, &mut taken.tables, source);
+                    tables.map(stretch, self.protection, &mut taken.tables, source);
                 });
                 debug_assert!(fits.is_ok(), "the plan tried this altmap");
             }
             Storage::Ram => self.stretches().for_each(|stretch| {
                 let pool = if stretch.leaf.level == Level::L3 { &mut taken.pages } else { &mut taken.blocks };
-                tables.map(stretch, PROTECTION, &mut taken.tables, |machine| pool.pop(machine));
+                tables.map(stretch, self.protection, &mut taken.tables, |machine| pool.pop(machine));
             }),
         }
         tables.publish(self.stretches(), made - taken.tables.count());

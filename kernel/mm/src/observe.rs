@@ -1,0 +1,142 @@
+//! Watching a machine: [`Observed`] puts any [`Observer`] around any machine. Where there is none, nothing is paid; what an
+//! observer does not look at, the compiler drops.
+
+use core::mem::MaybeUninit;
+
+use crate::addr::{PhysAddr, VirtRange};
+use crate::seam::{Dsb, Machine, Memory, Mmu, Phase};
+use crate::tlb::Tlbi;
+
+/// What a machine is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A descriptor is written.
+    Write {
+        /// The slot.
+        slot: PhysAddr,
+        /// What it will hold.
+        descriptor: u64,
+    },
+    /// A table is zeroed.
+    Zero {
+        /// Its address.
+        table: PhysAddr,
+    },
+    /// A data synchronisation barrier.
+    Dsb(Dsb),
+    /// An instruction synchronisation barrier.
+    Isb,
+    /// A TLB invalidation.
+    Tlbi(Tlbi),
+    /// Struct pages are written.
+    Access(VirtRange),
+    /// A phase begins.
+    Begin(Phase),
+    /// A phase ends.
+    End(Phase),
+}
+
+/// Someone who watches.
+pub trait Observer {
+    /// `event` is about to happen.
+    fn event(&mut self, event: Event);
+}
+
+/// A machine that is watched.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<M, O> {
+    machine: M,
+    observer: O,
+}
+
+impl<M, O> Observed<M, O> {
+    /// Lets `observer` watch `machine`.
+    #[must_use]
+    pub const fn new(machine: M, observer: O) -> Self {
+        Self { machine, observer }
+    }
+
+    /// The observer.
+    pub const fn observer(&mut self) -> &mut O {
+        &mut self.observer
+    }
+
+    /// The machine, no longer watched.
+    #[must_use]
+    pub fn into_inner(self) -> M {
+        self.machine
+    }
+}
+
+// SAFETY: every call goes through to a machine that keeps the contract.
+unsafe impl<M: Memory, O: Observer> Memory for Observed<M, O> {
+    #[inline]
+    fn read(&self, slot: PhysAddr) -> u64 {
+        self.machine.read(slot)
+    }
+
+    #[inline]
+    fn write(&mut self, slot: PhysAddr, descriptor: u64) {
+        self.observer.event(Event::Write { slot, descriptor });
+        self.machine.write(slot, descriptor);
+    }
+
+    #[inline]
+    fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
+        self.observer.event(Event::Zero { table });
+        self.machine.zero_table(table, bytes);
+    }
+
+    #[inline]
+    fn load(&self, word: PhysAddr) -> u64 {
+        self.machine.load(word)
+    }
+
+    #[inline]
+    fn store(&mut self, word: PhysAddr, value: u64) {
+        self.machine.store(word, value);
+    }
+
+    #[inline]
+    fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+        self.observer.event(Event::Access(range));
+        self.machine.access(range, write);
+    }
+}
+
+// SAFETY: as above.
+unsafe impl<M: Mmu, O: Observer> Mmu for Observed<M, O> {
+    #[inline]
+    fn dsb(&mut self, kind: Dsb) {
+        self.observer.event(Event::Dsb(kind));
+        self.machine.dsb(kind);
+    }
+
+    #[inline]
+    fn isb(&mut self) {
+        self.observer.event(Event::Isb);
+        self.machine.isb();
+    }
+
+    #[inline]
+    fn tlbi(&mut self, operation: Tlbi) {
+        self.observer.event(Event::Tlbi(operation));
+        self.machine.tlbi(operation);
+    }
+}
+
+impl<M: Machine, O: Observer> Machine for Observed<M, O> {
+    type Granule = M::Granule;
+
+    #[inline]
+    fn begin(&mut self, phase: Phase) {
+        self.observer.event(Event::Begin(phase));
+        self.machine.begin(phase);
+    }
+
+    #[inline]
+    fn end(&mut self, phase: Phase) {
+        self.machine.end(phase);
+        self.observer.event(Event::End(phase));
+    }
+}

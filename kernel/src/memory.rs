@@ -1,0 +1,126 @@
+//! RAM frames and the memory map: what is free, and every pfn's struct page.
+
+use spin::Mutex;
+use vmemmap::addr::{PhysAddr, PhysRange};
+use vmemmap::frames::{BitmapFrames, OutOfFrames};
+use vmemmap::granule::Granule;
+use vmemmap::hotplug::Hotplug;
+use vmemmap::meta::StructPage;
+use vmemmap::seam::{Frames, Machine};
+use vmemmap::table::Tables;
+use vmemmap::vmemmap::PopulateError;
+use vmemmap_aarch64::El1;
+
+use crate::boot::{BootInfo, TooManyRanges};
+
+/// The kernel's memory map on machine `M`.
+pub type MemoryMap<M> = Hotplug<M, RamFrames, StructPage>;
+
+static RAM: Mutex<Option<BitmapFrames<'static>>> = Mutex::new(None);
+
+/// The kernel's one allocator of RAM frames.
+#[derive(Clone, Copy, Debug)]
+pub struct RamFrames(());
+
+impl RamFrames {
+    /// The allocator; it has frames from [`bring_up`] on.
+    #[must_use]
+    pub const fn current() -> Self {
+        Self(())
+    }
+
+    /// Frames that are free now.
+    #[must_use]
+    pub fn free(self) -> u64 {
+        RAM.lock().as_ref().map_or(0, BitmapFrames::free)
+    }
+}
+
+// SAFETY: `bring_up` released only RAM that nobody uses and that the linear map shows; the bitmap keeps the rest.
+unsafe impl Frames for RamFrames {
+    fn take(&mut self, bytes: u64) -> Option<PhysAddr> {
+        RAM.lock().as_mut()?.take(bytes)
+    }
+
+    fn give(&mut self, frame: PhysAddr, bytes: u64) {
+        RAM.lock().as_mut().expect("only what was taken comes back").give(frame, bytes);
+    }
+}
+
+/// Why there is no memory map.
+#[derive(Clone, Copy, Debug)]
+pub enum BringUpError {
+    /// RAM in too many pieces.
+    Ranges(TooManyRanges),
+    /// Too little RAM for the frame allocator or the struct pages.
+    Frames(OutOfFrames),
+    /// The struct pages of boot RAM do not find their place.
+    Populate(PopulateError),
+    /// No free RAM at all.
+    NoRam,
+}
+
+impl core::fmt::Display for BringUpError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Ranges(_) => f.write_str("RAM is in too many pieces"),
+            Self::Frames(error) => write!(f, "the struct pages of RAM: {error}; give more RAM"),
+            Self::Populate(error) => write!(f, "the struct pages of RAM: {error}; give more RAM"),
+            Self::NoRam => f.write_str("no RAM is left behind the image and its tables; give more RAM"),
+        }
+    }
+}
+
+/// Hands the free RAM to the allocator and gives all of RAM its struct pages, on the machine that `around` makes.
+///
+/// # Errors
+///
+/// [`BringUpError`] if there is too little RAM for that.
+pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
+    boot: &BootInfo,
+    around: impl FnOnce(El1<G>) -> M,
+) -> Result<MemoryMap<M>, BringUpError> {
+    let frames = release_ram(boot, G::SIZE.bytes())?;
+    let offset = boot.layout.linear_address(PhysAddr::new(0)).value();
+    // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
+    let machine = around(unsafe { El1::new(offset) });
+    // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
+    let tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
+    let mut map =
+        Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
+    for sections in boot_sections(boot, G::SIZE.section_shift()) {
+        map.add_boot_ram(sections, boot.config.leaf).map_err(BringUpError::Populate)?;
+    }
+    Ok(map)
+}
+
+/// The sections that RAM touches, as ranges that share none.
+fn boot_sections(boot: &BootInfo, section_shift: u32) -> impl Iterator<Item = PhysRange> {
+    let mut done = PhysAddr::new(0);
+    boot.ram.as_slice().iter().filter_map(move |range| {
+        let wide = range.widen(1 << section_shift)?;
+        let new = PhysRange::between(wide.start().max(done), wide.end())?;
+        done = wide.end();
+        (!new.is_empty()).then_some(new)
+    })
+}
+
+fn release_ram(boot: &BootInfo, page: u64) -> Result<RamFrames, BringUpError> {
+    let free = boot.free_ram().map_err(BringUpError::Ranges)?;
+    let ranges = free.as_slice();
+    let (first, last) = ranges.first().zip(ranges.last()).ok_or(BringUpError::NoRam)?;
+    let span = PhysRange::between(first.start(), last.end()).ok_or(BringUpError::NoRam)?;
+    let words = BitmapFrames::words(span, boot.regime.granule());
+    let bitmap_bytes = (words as u64 * 8).next_multiple_of(page);
+    let home = ranges.iter().find(|range| range.bytes() > bitmap_bytes).ok_or(BringUpError::NoRam)?;
+    let bitmap = core::ptr::with_exposed_provenance_mut(boot.layout.linear_address(home.start()).value() as usize);
+    // SAFETY: this RAM is free, in the linear map, and is not released below.
+    let bitmap = unsafe { core::slice::from_raw_parts_mut(bitmap, words) };
+    let mut frames = BitmapFrames::new(bitmap, span, boot.regime.granule());
+    for range in ranges {
+        let start = if range == home { home.start().add(bitmap_bytes) } else { range.start() };
+        PhysRange::between(start, range.end()).into_iter().for_each(|range| frames.release(range));
+    }
+    *RAM.lock() = Some(frames);
+    Ok(RamFrames::current())
+}

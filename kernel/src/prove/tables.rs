@@ -1,0 +1,78 @@
+//! The tables, by the MMU's own word: `AT S1E1R` for every leaf of the vmemmap.
+
+use alloc::format;
+
+use vmemmap::addr::{PhysAddr, VirtAddr};
+use vmemmap::altmap::Altmap;
+use vmemmap::granule::Granule;
+use vmemmap::leaf::Stretches;
+use vmemmap::seam::Machine;
+use vmemmap::table::Tables;
+use vmemmap::vmemmap::Memmap;
+use vmemmap_aarch64::translate;
+
+use super::Failures;
+
+/// A leaf: its address and descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// The first address that it translates.
+    pub va: VirtAddr,
+    /// Its descriptor; 0 if there is none.
+    pub descriptor: u64,
+}
+
+/// The addresses of the descriptors of `stretches`, one each, contiguous members included.
+pub fn leaf_vas<G: Granule>(stretches: Stretches) -> impl Iterator<Item = VirtAddr> {
+    stretches.flat_map(|stretch| {
+        let step = 1_u64 << G::SIZE.level_shift(stretch.leaf.level);
+        (0..stretch.descriptors(G::SIZE)).map(move |index| stretch.va.add(index * step))
+    })
+}
+
+/// The leaves as the tables hold them now.
+pub fn leaves<M: Machine>(tables: &Tables<M>, stretches: Stretches) -> impl Iterator<Item = Leaf> {
+    leaf_vas::<M::Granule>(stretches).map(|va| {
+        let descriptor = tables.walk(va).translation().map_or(0, |(step, _)| step.descriptor.bits());
+        Leaf { va, descriptor }
+    })
+}
+
+/// Asks the MMU for every leaf of `memmap`; returns how many lie in the frame that the plan gave them.
+///
+/// With an altmap the frames follow from `planned`, the altmap before the range was added. In RAM, where the allocator
+/// chose them, the walk of the tables is what AT must agree with.
+pub fn at_agrees<M: Machine>(
+    tables: &Tables<M>,
+    memmap: &Memmap,
+    planned: Option<Altmap>,
+    failures: &mut Failures,
+) -> u64 {
+    let mut agreed = 0;
+    let mut expect = |va: VirtAddr, frame: Option<PhysAddr>| {
+        let found = translate(va);
+        if found.ok() == frame && frame.is_some() {
+            agreed += 1;
+        } else if failures.len() < super::books::MOST_FAILURES {
+            failures.push(format!("AT of {:#x} gives {found:x?}, the plan {frame:x?}", va.value()));
+        }
+    };
+    match planned {
+        Some(mut altmap) => {
+            let size = M::Granule::SIZE;
+            let served = memmap.allocate_from(&mut altmap, |stretch, first| {
+                let step = 1_u64 << size.level_shift(stretch.leaf.level);
+                for index in 0..stretch.descriptors(size) {
+                    let frame = first.address(size.shift()).add(index * step);
+                    expect(stretch.va.add(index * step), Some(frame));
+                }
+            });
+            if let Err(error) = served {
+                failures.push(format!("the plan's altmap no longer serves it: {error}"));
+            }
+        }
+        None => leaf_vas::<M::Granule>(memmap.stretches())
+            .for_each(|va| expect(va, tables.walk(va).translation().map(|(_, frame)| frame))),
+    }
+    agreed
+}

@@ -1,0 +1,127 @@
+//! What the operations cost: events on an observed twin, instructions and RAM on the machine as it is.
+
+use vmemmap::count::Count;
+use vmemmap::granule::Granule;
+use vmemmap::hotplug::{AddError, Region, Request};
+use vmemmap::observe::Observed;
+use vmemmap::seam::Machine;
+use vmemmap::vmemmap::Storage;
+
+use crate::boot::refuse;
+use crate::measure::{InstructionCounter, Phases, Stopwatch};
+use crate::memory::{MemoryMap, RamFrames};
+use crate::report::Cost;
+
+/// The events of one add and one removal.
+#[derive(Clone, Copy, Debug)]
+pub struct Events {
+    add: Count,
+    remove: Count,
+    section_bytes: u64,
+    add_tables: u64,
+    remove_tables: u64,
+}
+
+/// Adds and removes the range once on the observed machine. Section records are made here, and stay.
+pub fn rehearse<M: Machine>(map: MemoryMap<M>, request: Request) -> (MemoryMap<M>, Events) {
+    let mut map = map.on(|machine| Observed::new(machine, Count::default()));
+    let records = map.section_bytes();
+    let plan = map.plan(request).unwrap_or_else(|error| refuse(error));
+    let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
+    let region = plan.commit().unwrap_or_else(|error| refuse(error));
+    let add = map.tables_mut().machine_mut().observer().take();
+    let removed = map.remove(region).unwrap_or_else(|error| refuse(error));
+    let remove = map.tables_mut().machine_mut().observer().take();
+    let section_bytes = map.section_bytes() - records;
+    let events = Events { add, remove, section_bytes, add_tables, remove_tables: removed.tables_freed };
+    (map.on(Observed::into_inner), events)
+}
+
+/// Plans, which has succeeded before, and commits.
+fn commit<M: Machine>(map: &mut MemoryMap<M>, request: Request) -> Result<Region, AddError> {
+    map.plan(request).unwrap_or_else(|error| refuse(error)).commit()
+}
+
+/// The costs of the add and the removal that the story tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Costs {
+    counter: Option<InstructionCounter>,
+    events: Events,
+    ram_bytes: u64,
+    altmap_bytes: u64,
+    instructions: Option<[u64; 2]>,
+    phases: [Phases; 2],
+}
+
+impl Costs {
+    /// Counts instructions too if `count` says so and the machine can.
+    pub fn new(count: bool, events: Events) -> Self {
+        let counter = if count { InstructionCounter::start() } else { None };
+        if count && counter.is_none() {
+            refuse("count=1 needs a machine that counts instructions: start QEMU with -icount shift=0,sleep=off");
+        }
+        Self {
+            counter,
+            events,
+            ram_bytes: 0,
+            altmap_bytes: 0,
+            instructions: counter.map(|_| [0; 2]),
+            phases: [Phases::default(); 2],
+        }
+    }
+
+    fn counted<T>(&mut self, which: usize, work: impl FnOnce() -> T) -> T {
+        match (self.counter, &mut self.instructions) {
+            (Some(counter), Some(counts)) => {
+                let (done, count) = counter.count(work);
+                counts[which] = count;
+                done
+            }
+            _ => work(),
+        }
+    }
+
+    /// Adds the range.
+    pub fn add<M: Machine>(&mut self, map: &mut MemoryMap<M>, request: Request) -> Result<Region, AddError> {
+        let free = RamFrames::current().free();
+        let region = self.counted(0, || commit(map, request))?;
+        let page = M::Granule::SIZE.bytes();
+        self.ram_bytes = (free - RamFrames::current().free()) * page;
+        self.altmap_bytes = region.storage().altmap().map_or(0, |altmap| altmap.alloc() * page);
+        Ok(region)
+    }
+
+    /// Removes it; returns its storage as it came back.
+    pub fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, region: Region) -> Storage {
+        self.counted(1, || match map.remove(region) {
+            Ok(removed) => removed.storage,
+            Err(error) => refuse(error),
+        })
+    }
+
+    /// With a counter: adds and removes once more, with a stopwatch on each phase.
+    pub fn phases<M: Machine>(&mut self, map: MemoryMap<M>, request: Request) {
+        let Some(counter) = self.counter else { return };
+        let mut map = map.on(|machine| Observed::new(machine, Stopwatch::new(counter)));
+        let region = commit(&mut map, request).unwrap_or_else(|error| refuse(error));
+        let add = map.tables_mut().machine_mut().observer().take();
+        map.remove(region).unwrap_or_else(|error| refuse(error));
+        let remove = map.tables_mut().machine_mut().observer().take();
+        self.phases = [add, remove];
+    }
+
+    /// What the add cost.
+    pub fn add_cost(&self) -> Cost {
+        self.cost(0, self.events.add, self.events.add_tables, self.events.section_bytes)
+    }
+
+    /// What the removal cost: RAM and altmap are what it gave back.
+    pub fn remove_cost(&self) -> Cost {
+        self.cost(1, self.events.remove, self.events.remove_tables, 0)
+    }
+
+    fn cost(&self, which: usize, events: Count, tables: u64, section_bytes: u64) -> Cost {
+        let instructions = self.instructions.map(|totals| (totals[which], self.phases[which]));
+        Cost { events, tables, ram_bytes: self.ram_bytes, altmap_bytes: self.altmap_bytes, section_bytes, instructions }
+    }
+}
