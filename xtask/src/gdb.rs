@@ -41,7 +41,8 @@ impl Gdb {
         self.job.check()?;
         setup::ensure(&Tool::ALL, false)?;
         build::images()?;
-        let program = tool::gdb().ok_or_else(|| Stop::machine("no gdb that knows AArch64; see `cargo xtask doctor`"))?;
+        let program =
+            tool::gdb().ok_or_else(|| Stop::machine("no gdb that knows AArch64; see `cargo xtask doctor`"))?;
         let boot = Boot { gdb: Some(free_address()?), ..Boot::main_job(self.job.clone()) };
         let init = build::target_directory().join(format!("story-{}.gdb", std::process::id()));
         std::fs::write(&init, init_script(&boot)?)?;

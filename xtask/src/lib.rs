@@ -34,7 +34,7 @@ pub use job::Job;
 pub use line::{Boot, Image, shell};
 pub use linux::equals as equals_linux;
 pub use machine::run;
-pub use outcome::{Outcome, Run};
+pub use outcome::Run;
 pub use qmp::Qmp;
 pub use status::{Status, Stop};
 pub use symbols::backtrace;

@@ -46,7 +46,7 @@ impl Boot {
     /// The main job, or the test image's if something is to be broken.
     #[must_use]
     pub fn main_job(job: Job) -> Self {
-        let image = if job.break_.is_some() { Image::Test } else { Image::Kernel };
+        let image = if job.broken.is_some() { Image::Test } else { Image::Kernel };
         Self { image, job, test: None, hold: None, gdb: None }
     }
 
@@ -66,7 +66,8 @@ impl Boot {
         line += if gdb.is_some() && hold.is_none() { " -S" } else { "" };
         line += &gdb.as_ref().map(|stub| format!(" -gdb tcp:{stub}")).unwrap_or_default();
         let mut words: Vec<_> = line.split(' ').map(str::to_owned).collect();
-        let qmp = hold.iter().flat_map(|path| ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())]);
+        let qmp =
+            hold.iter().flat_map(|path| ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())]);
         words.extend(qmp);
         words.extend(["-kernel".to_owned(), self.image.path().display().to_string()]);
         words.extend(["-append".to_owned(), self.boot_arguments()]);
@@ -84,11 +85,10 @@ impl Boot {
 #[must_use]
 pub fn shell(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@".contains(c);
-    let quoted = words.iter().map(|word| match word.chars().all(plain) && !word.is_empty() {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
+    let quote = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
+    let is_plain = |word: &String| !word.is_empty() && word.chars().all(plain);
+    let words = words.iter().map(|word| if is_plain(word) { word.clone() } else { quote(word) });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::line::{Boot, QEMU};
-use crate::outcome::{Outcome, Run, judge};
-use crate::status::Stop;
+use crate::outcome::{Run, judge};
+use crate::status::{Status, Stop};
 
 /// How often a wait looks for Ctrl-C.
 const TICK: Duration = Duration::from_millis(50);
@@ -24,13 +24,13 @@ pub fn run(boot: &Boot, limit: Duration, hear: impl FnMut(&Run)) -> Result<Run, 
     LazyLock::force(&INTERRUPTED);
     let start = Instant::now();
     let mut qemu = Qemu::start(boot)?;
-    let mut run = Run { outcome: Outcome::Pass, console: Vec::new(), elapsed: Duration::ZERO };
+    let mut run = Run::new();
     let ended = qemu.listen(start, limit, &mut run, hear).and_then(|()| qemu.wait());
-    run.outcome = match ended {
+    run.end = match ended {
         Ok(status) => judge(status, &run, &qemu.complaint(), boot),
-        Err(Cut::Interrupt) => Outcome::Interrupted,
+        Err(Cut::Interrupt) => Stop { status: Status::Interrupted, why: "interrupted".to_owned() },
         Err(Cut::TimeLimit) => {
-            Outcome::Died(format!("the kernel did not end within {limit:?}, QEMU was stopped; --verbose shows its log"))
+            Stop::machine(format!("the kernel did not end within {limit:?}, QEMU was stopped; --verbose shows its log"))
         }
     };
     if !run.is_held() {
@@ -114,10 +114,10 @@ impl Drop for Qemu {
 }
 
 fn go_on(in_time: bool) -> Result<(), Cut> {
-    match INTERRUPTED.load(Ordering::Relaxed) {
-        true => Err(Cut::Interrupt),
-        false => in_time.then_some(()).ok_or(Cut::TimeLimit),
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        return Err(Cut::Interrupt);
     }
+    in_time.then_some(()).ok_or(Cut::TimeLimit)
 }
 
 fn lines_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {

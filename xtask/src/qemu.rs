@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::job::Job;
 use crate::line::{Boot, shell};
 use crate::machine;
-use crate::outcome::{Outcome, Run};
+use crate::outcome::Run;
 use crate::report::{Report, SCHEMA_VERSION};
 use crate::screen::{self, Shown};
 use crate::status::{Status, Stop};
 use crate::symbols;
-use crate::tool::{State, Tool};
+use crate::tool::Tool;
 use crate::{build, setup};
 
 /// The job, and how it is shown.
@@ -63,10 +63,9 @@ impl Qemu {
         if !run.is_held() {
             shown.show(&run);
         }
-        let status = run.outcome.status();
-        match run.outcome {
-            Outcome::Refused(why) | Outcome::Died(why) if !self.json => Err(Stop { status, why }),
-            _ => Ok(status),
+        match run.end.status {
+            Status::Refused | Status::Machine if !self.json => Err(run.end),
+            status => Ok(status),
         }
     }
 
@@ -78,7 +77,11 @@ impl Qemu {
                 shown.show(run);
             }
             Some(line) if self.verbose && !line.starts_with('@') => {
-                if self.json { eprintln!("{line}") } else { println!("{line}") }
+                if self.json {
+                    eprintln!("{line}");
+                } else {
+                    println!("{line}");
+                }
             }
             _ => {}
         }
@@ -94,10 +97,10 @@ struct Show<'a> {
 
 impl Show<'_> {
     fn show(&self, run: &Run) {
-        if let Outcome::Panic(text) = &run.outcome {
-            eprintln!("PANIC     {text}");
-            run.after_panic().for_each(|line| eprintln!("  {line}"));
-            symbols::backtrace(&self.boot.image.path(), run.frames()).iter().for_each(|line| eprintln!("  {line}"));
+        if run.end.status == Status::Panic {
+            eprintln!("PANIC     {}", run.end.why);
+            let frames = symbols::backtrace(&self.boot.image.path(), run.frames());
+            run.after_panic().chain(frames.iter().map(String::as_str)).for_each(|line| eprintln!("  {line}"));
         }
         if self.json { println!("{}", self.object(run)) } else { self.screen(run) }
     }
@@ -122,16 +125,9 @@ impl Show<'_> {
         if let Some(Ok(Value::Object(report))) = run.said("report").next().map(serde_json::from_str) {
             report.into_iter().for_each(|(key, value)| object[key] = value);
         }
-        let error = match &run.outcome {
-            Outcome::Pass => None,
-            Outcome::Fail => Some(run.said("fail").collect::<Vec<_>>().join("; ")),
-            Outcome::Refused(why) | Outcome::Died(why) => Some(why.clone()),
-            Outcome::Panic(why) => Some(format!("panic: {why}")),
-            Outcome::Interrupted => Some("interrupted".to_owned()),
-        };
-        if let Some(error) = error {
-            object["result"] = result(run.outcome.status()).into();
-            object["error"] = error.into();
+        if run.end.status != Status::Pass {
+            object["result"] = result(run.end.status).into();
+            object["error"] = run.end.why.as_str().into();
         }
         object["qemu_version"] = self.qemu.as_str().into();
         object["cpu"] = self.boot.job.cpu.as_str().into();
@@ -152,10 +148,7 @@ fn result(status: Status) -> &'static str {
 }
 
 fn qemu_version() -> String {
-    match Tool::Qemu.state() {
-        State::Ready(version) | State::TooOld(version) => version.to_string(),
-        State::Missing | State::Broken => "?".to_owned(),
-    }
+    Tool::Qemu.version().map_or("?".to_owned(), |version| version.to_string())
 }
 
 /// What a held machine leaves for `walk`.
@@ -179,29 +172,25 @@ fn socket() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn object(outcome: Outcome, console: &str) -> Value {
+    fn object(end: Stop, console: &str) -> String {
         let boot = Boot::main_job(Job::from_flags("").unwrap());
-        let run = Run { outcome, console: console.lines().map(str::to_owned).collect(), elapsed: Duration::ZERO };
-        Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true }.object(&run)
+        let run = Run { end, console: console.lines().map(str::to_owned).collect(), ..Run::new() };
+        Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true }.object(&run).to_string()
     }
 
     #[test]
     fn the_object_is_the_report_and_what_only_the_host_knows() {
-        let object = object(Outcome::Pass, r#"@report {"result":"pass","cpus":1}"#);
+        let object = object(Run::new().end, r#"@report {"result":"pass","cpus":1}"#);
         let text = r#"{"schema_version":1,"result":"pass","cpus":1,"qemu_version":"7.2.22","cpu":"neoverse-n1"}"#;
-        assert_eq!(object.to_string(), text);
+        assert_eq!(object, text);
     }
 
     #[test]
-    fn a_refused_run_is_an_object_too() {
-        let object = object(Outcome::Refused("no 16K".to_owned()), "@refused no 16K");
-        assert_eq!((&object["result"], &object["error"]), (&json!("refused"), &json!("no 16K")));
-    }
-
-    #[test]
-    fn a_run_that_died_after_its_report_does_not_pass() {
-        let object = object(Outcome::Died("signal 9".to_owned()), r#"@report {"result":"pass"}"#);
-        assert_eq!(object["result"], json!("fail"));
+    fn runs_that_were_refused_or_died_after_their_report_do_not_pass() {
+        let refused = object(Stop::refused("no 16K"), "");
+        assert!(refused.contains(r#""result":"refused","error":"no 16K""#), "{refused}");
+        let died = object(Stop::machine("signal 9"), r#"@report {"result":"pass"}"#);
+        assert!(died.contains(r#""result":"fail""#), "{died}");
     }
 
     #[test]

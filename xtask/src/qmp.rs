@@ -86,13 +86,19 @@ mod tests {
 
     #[test]
     fn events_between_command_and_answer_are_skipped() {
-        let (mut monitor, _open) = monitor("{\"event\": \"STOP\"}\n{\"return\": \"0000000040201000: 0x00e8000100010703\\r\\n\"}\n");
+        let (mut monitor, _open) =
+            monitor("{\"event\": \"STOP\"}\n{\"return\": \"0000000040201000: 0x00e8000100010703\\r\\n\"}\n");
         assert_eq!(monitor.read_physical(0x4020_1000), Ok(0x00e8_0001_0001_0703));
     }
 
     #[test]
     fn errors_nonsense_and_a_closed_connection_are_errors() {
-        for answer in ["{\"error\": {\"desc\": \"no such command\"}}\n", "{\"return\": \"Cannot access memory\"}\n", "hello\n", ""] {
+        for answer in [
+            "{\"error\": {\"desc\": \"no such command\"}}\n",
+            "{\"return\": \"Cannot access memory\"}\n",
+            "hello\n",
+            "",
+        ] {
             let (mut monitor, theirs) = monitor(answer);
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
             assert!(monitor.read_physical(0).is_err(), "{answer}");

@@ -1,5 +1,6 @@
 //! The screen: what the kernel reported, beside Linux, and what the run cannot show.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -13,7 +14,8 @@ const GREEN: Style = AnsiColor::Green.on_default();
 const RED: Style = AnsiColor::Red.on_default();
 const BOLD: Style = Style::new().bold();
 /// Where the comparison with Linux stands.
-const MARK_COLUMN: usize = 94;
+const MARK_COLUMN: usize = 97;
+const COLUMNS: usize = 110;
 
 /// What the screen shows beside the report.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +50,8 @@ fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
     let sections = end.div_ceil(1 << granule.section_shift()) - (base >> granule.section_shift());
     let mut machine = format!("QEMU {} TCG, {}", shown.qemu, shown.cpu);
     if let Some(found) = &report.machine {
-        machine += &format!(", entered EL{}   {}", found.entered_el, found.granules.join(" ").to_uppercase());
-        machine += &if found.lacks.is_empty() { String::new() } else { format!("   no {}", found.lacks.join(", ")) };
+        let _ = write!(machine, ", entered EL{}   {}", found.entered_el, found.granules.join(" ").to_uppercase());
+        let _ = if found.lacks.is_empty() { Ok(()) } else { write!(machine, "   no {}", found.lacks.join(", ")) };
     }
     let levels = (report.va_bits - granule.shift()).div_ceil(granule.index_bits());
     let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", report.va_bits);
@@ -58,7 +60,10 @@ fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
     vec![
         row("machine", &machine),
         row("tables", &format!("{tables}   TCR {tcr:016x}  MAIR {mair:016x}   memstart {:#x}", report.memstart.0)),
-        row("device", &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", report.device.source, human(bytes))),
+        row(
+            "device",
+            &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", report.device.source, human(bytes)),
+        ),
     ]
 }
 
@@ -77,8 +82,11 @@ fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
     let (granule, map) = (report.granule, &report.memmap);
     let tables = plural(report.add.table_frames.unwrap_or(0), "table");
     let (ours, linear) = (leaves(&map.leaves, granule), leaves(&report.linear.leaves, granule));
-    let line = |name, leaf: Leaf, words: &str| row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0));
-    let mut lines = vec![row("memmap", &format!("{:x}..{:x}   {ours}, {tables}   linear: {linear}", map.start.0, map.end.0))];
+    let line =
+        |name, leaf: Leaf, words: &str| row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0));
+    let memmap = row("memmap", &format!("{:x}..{:x}   {ours}, {tables}", map.start.0, map.end.0));
+    let both = format!("{memmap}   linear: {linear}");
+    let mut lines = if width(&both) <= COLUMNS { vec![both] } else { vec![memmap, row("linear", &linear)] };
     if let (Some(first), Some(kind)) = (map.first.first(), map.leaves.first()) {
         let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
         lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
@@ -95,10 +103,14 @@ fn in_brief(descriptor: u64, granule: GranuleSize, level: Level) -> String {
     brief.collect::<Vec<_>>().join(" ")
 }
 
+/// Columns that a line takes.
+fn width(line: &str) -> usize {
+    anstream::adapter::strip_str(line).to_string().chars().count()
+}
+
 /// Adds the comparison with Linux, made now; nothing where Linux was not measured.
 fn marked(line: String, equal: Option<bool>) -> String {
-    let width = anstream::adapter::strip_str(&line).to_string().chars().count();
-    let gap = " ".repeat(MARK_COLUMN.saturating_sub(width));
+    let gap = " ".repeat(MARK_COLUMN.saturating_sub(width(&line)));
     match equal {
         None => line,
         Some(true) => format!("{line}{gap} {GREEN}= Linux{GREEN:#}"),
@@ -133,7 +145,8 @@ fn costs(report: &Report) -> Vec<String> {
     let best = if linux.is_some() { best + " (6.12)" } else { best };
     let counted = add.instructions.as_ref().zip(add.struct_pages);
     let counted = counted.map_or("--count".to_owned(), |(counted, pages)| format!("{:.2}", per(counted.total, pages)));
-    let gives_up = if report.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" };
+    let gives_up =
+        if report.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" };
     vec![
         format!("{BOLD}cost of add{BOLD:#}    ours     Linux, large leaves  Linux 7.3 default  ours gives up"),
         column("DSB / TLBI", &format!("{}/{}", add.dsb, add.tlbi), events, gives_up),
@@ -156,13 +169,16 @@ fn proofs(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(proof) = &report.proof {
         let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
-        lines.push(row("proved", &format!("tables    {agree}; pattern written by vmemmap read by linear map, and back")));
+        lines.push(row(
+            "proved",
+            &format!("tables    {agree}; pattern written by vmemmap read by linear map, and back"),
+        ));
         lines.extend(proof.fault.map(|fault| {
             let text = format!("FAR {:x}, level {}; without TLBI it reads stale", fault.far.0, fault.level);
             row("", &format!("TLB       after remove a LOAD faults: {text}"))
         }));
         let books = |frames| row("", &format!("books     RAM, tables, altmap as before, difference {frames} frames"));
-        lines.extend(proof.frames_difference.map(books));
+        lines.extend(proof.frames_difference.filter(|_| report.remove.is_some()).map(books));
     }
     let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
     lines.push(row("not here", hidden));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::build::TARGET;
 use crate::status::{Status, Stop};
-use crate::tool::{OLDEST_QEMU, State, Tool, in_path};
+use crate::tool::{OLDEST_QEMU, Tool, Version, in_path};
 
 /// Who installs packages, and what they are called there.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,11 +91,11 @@ impl Host {
 pub fn ensure(tools: &[Tool], yes: bool) -> Result<(), Stop> {
     let mut packages = Vec::new();
     for &tool in tools {
-        match tool.state() {
-            State::Ready(_) => {}
-            State::Missing if tool == Tool::Target => add_target()?,
-            State::Missing => packages.push(tool),
-            other => return Err(Stop::machine(trouble(tool, &other, &Host::here()))),
+        match tool.version() {
+            Some(version) if tool.accepts(version) => {}
+            Some(version) => return Err(Stop::machine(too_old(tool, version))),
+            None if tool == Tool::Target => add_target()?,
+            None => packages.push(tool),
         }
     }
     if packages.is_empty() { Ok(()) } else { install(&packages, &Host::here(), yes) }
@@ -109,30 +109,20 @@ pub fn setup(yes: bool) -> Result<Status, Stop> {
 
 /// `cargo xtask doctor`: each tool, its version, what is wrong and how to mend it.
 pub fn doctor() -> Status {
-    let host = Host::here();
-    let mut status = Status::Pass;
-    for tool in Tool::ALL {
-        match tool.state() {
-            State::Ready(version) => println!("ok     {} {version}", tool.name()),
-            other => {
-                status = Status::Machine;
-                println!("WRONG  {}", trouble(tool, &other, &host));
-            }
-        }
+    let verdicts = Tool::ALL.map(|tool| match tool.version() {
+        Some(version) if tool.accepts(version) => (true, format!("ok     {} {version}", tool.name())),
+        Some(version) => (false, format!("WRONG  {}", too_old(tool, version))),
+        None => (false, format!("WRONG  missing: {} ({}); {}", tool.name(), tool.why(), Host::here().mend(tool))),
+    });
+    for (_, line) in &verdicts {
+        println!("{line}");
     }
-    status
+    if verdicts.iter().all(|(ready, _)| *ready) { Status::Pass } else { Status::Machine }
 }
 
-/// What is wrong with a tool that is not ready, and how to mend it.
-fn trouble(tool: Tool, state: &State, host: &Host) -> String {
-    let (name, why, mend) = (tool.name(), tool.why(), host.mend(tool));
-    match state {
-        State::TooOld(version) => {
-            format!("{name} {version} is too old, {OLDEST_QEMU} or newer is needed: upgrade it, or put a newer one first in PATH")
-        }
-        State::Missing => format!("missing: {name} ({why}); install with: {mend}"),
-        State::Broken | State::Ready(_) => format!("{name} --version says no version; install it anew: {mend}"),
-    }
+fn too_old(tool: Tool, version: Version) -> String {
+    let name = tool.name();
+    format!("{name} {version} is too old: upgrade it to {OLDEST_QEMU} or newer, or put a newer one first in PATH")
 }
 
 fn add_target() -> Result<(), Stop> {
@@ -153,8 +143,12 @@ fn install(tools: &[Tool], host: &Host, yes: bool) -> Result<(), Stop> {
         _ => return Err(Stop::machine(format!("missing: {missing}; install with: {command}"))),
     }
     let done = Command::new("sh").args(["-c", &command]).stdout(std::io::stderr()).status()?;
-    let there = tools.iter().all(|tool| tool.state() != State::Missing);
-    if done.success() && there { Ok(()) } else { Err(Stop::machine(format!("could not install {missing}; try: {command}"))) }
+    let there = tools.iter().all(|tool| tool.version().is_some());
+    if done.success() && there {
+        Ok(())
+    } else {
+        Err(Stop::machine(format!("could not install {missing}; try: {command}")))
+    }
 }
 
 fn agreed(question: &str) -> bool {
@@ -174,7 +168,9 @@ mod tests {
 
     #[test]
     fn root_without_a_terminal_installs_at_once_and_a_terminal_is_asked_first() {
-        let steps = |yes| [host(true, false), host(true, true), host(false, true), host(false, false)].map(|host| host.step(yes));
+        let steps = |yes| {
+            [host(true, false), host(true, true), host(false, true), host(false, false)].map(|host| host.step(yes))
+        };
         assert_eq!(steps(false), [Step::Install, Step::Ask, Step::Ask, Step::Tell]);
         assert_eq!(steps(true), [Step::Install; 4]);
     }
@@ -190,13 +186,19 @@ mod tests {
     fn only_what_is_missing_is_installed_and_root_needs_no_sudo() {
         let line = host(true, true).commands(&[Tool::Qemu]);
         assert_eq!(line, "apt-get update && apt-get install -y --no-install-recommends qemu-system-arm");
-        assert!(host(false, true).commands(&[Tool::Gdb]).ends_with("sudo apt-get install -y --no-install-recommends gdb-multiarch"));
+        assert!(
+            host(false, true)
+                .commands(&[Tool::Gdb])
+                .ends_with("sudo apt-get install -y --no-install-recommends gdb-multiarch")
+        );
     }
 
     #[test]
     fn an_unknown_host_is_told_every_command() {
         let all = Host { manager: None, ..host(false, false) }.commands(&[Tool::Qemu, Tool::Gdb]);
-        for part in ["Fedora: sudo dnf install qemu-system-aarch64 gdb", "macOS: brew install qemu gdb", "Arch: sudo pacman"] {
+        for part in
+            ["Fedora: sudo dnf install qemu-system-aarch64 gdb", "macOS: brew install qemu gdb", "Arch: sudo pacman"]
+        {
             assert!(all.contains(part), "{part}: {all}");
         }
     }

@@ -29,18 +29,18 @@ pub struct Stop {
 
 impl Stop {
     /// The input cannot be used.
-    pub fn refused(why: impl ToString) -> Self {
-        Self { status: Status::Refused, why: why.to_string() }
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self { status: Status::Refused, why: why.into() }
     }
 
     /// A tool is missing, too old, or died.
-    pub fn machine(why: impl ToString) -> Self {
-        Self { status: Status::Machine, why: why.to_string() }
+    pub fn machine(why: impl Into<String>) -> Self {
+        Self { status: Status::Machine, why: why.into() }
     }
 }
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Self {
-        Self::machine(error)
+        Self::machine(error.to_string())
     }
 }

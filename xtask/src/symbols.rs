@@ -82,8 +82,12 @@ mod tests {
         assert_eq!(landmark(), 7);
         let program = std::env::current_exe().unwrap();
         let landmark = address(&read(&program).unwrap(), "landmark").unwrap();
-        let lines = backtrace(&program, [landmark + 2, 0x10].into_iter());
+        let lines = backtrace(&program, [landmark + 2].into_iter());
         assert!(lines[0].contains("landmark xtask/src/symbols.rs:"), "{lines:?}");
-        assert_eq!(lines[1], "0x10");
+    }
+
+    #[test]
+    fn an_address_without_a_name_stays_as_it_is() {
+        assert_eq!(backtrace(Path::new("/nowhere"), [0x10].into_iter()), ["0x10"]);
     }
 }

@@ -19,16 +19,6 @@ pub enum Tool {
     Gdb,
 }
 
-/// Whether a tool is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    Ready(Version),
-    TooOld(Version),
-    Missing,
-    /// It is there and does not run.
-    Broken,
-}
-
 impl Tool {
     pub const ALL: [Self; 3] = [Self::Target, Self::Qemu, Self::Gdb];
 
@@ -41,13 +31,18 @@ impl Tool {
         ["the kernel is compiled for it", "the kernel boots in it", "it steps through the kernel"][self as usize]
     }
 
-    pub fn state(self) -> State {
+    /// The tool's version; none where it is not there or does not run.
+    pub fn version(self) -> Option<Version> {
         match self {
-            Self::Target if !has_core() => State::Missing,
-            Self::Target => program("rustc"),
-            Self::Qemu => at_least(OLDEST_QEMU, program(QEMU)),
-            Self::Gdb => gdb().map_or(State::Missing, program),
+            Self::Target => has_core().then(|| version_of("rustc"))?,
+            Self::Qemu => version_of(QEMU),
+            Self::Gdb => version_of(gdb()?),
         }
+    }
+
+    /// Whether `version` is new enough.
+    pub fn accepts(self, version: Version) -> bool {
+        self != Self::Qemu || version >= OLDEST_QEMU
     }
 }
 
@@ -98,22 +93,15 @@ fn has_core() -> bool {
 }
 
 fn holds_core(room: &Path) -> bool {
-    let is_core = |name: &str| name.starts_with("libcore-") && name.ends_with(".rlib");
-    room.read_dir().is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_core(&file.file_name().to_string_lossy()))))
+    let names = room.read_dir().into_iter().flatten().flatten().map(|file| file.file_name().into_string());
+    names
+        .flatten()
+        .any(|name| name.starts_with("libcore-") && Path::new(&name).extension().is_some_and(|end| end == "rlib"))
 }
 
-fn program(name: &str) -> State {
-    match Command::new(name).arg("--version").output() {
-        Err(_) => State::Missing,
-        Ok(answer) => Version::find(&String::from_utf8_lossy(&answer.stdout)).map_or(State::Broken, State::Ready),
-    }
-}
-
-fn at_least(oldest: Version, state: State) -> State {
-    match state {
-        State::Ready(version) if version < oldest => State::TooOld(version),
-        other => other,
-    }
+fn version_of(program: &str) -> Option<Version> {
+    let answer = Command::new(program).arg("--version").output().ok()?;
+    Version::find(&String::from_utf8_lossy(&answer.stdout))
 }
 
 #[cfg(test)]
@@ -136,9 +124,8 @@ mod tests {
 
     #[test]
     fn an_old_qemu_is_told_from_a_new_one() {
-        let state = |numbers| at_least(OLDEST_QEMU, State::Ready(Version(numbers)));
-        assert_eq!(state([6, 2, 0]), State::TooOld(Version([6, 2, 0])));
-        assert_eq!([state([7, 2, 0]), state([10, 0, 2])], [[7, 2, 0], [10, 0, 2]].map(|new| State::Ready(Version(new))));
+        let versions = [[6, 2, 0], [7, 1, 9], [7, 2, 0], [10, 0, 2]];
+        assert_eq!(versions.map(|numbers| Tool::Qemu.accepts(Version(numbers))), [false, false, true, true]);
     }
 
     #[test]

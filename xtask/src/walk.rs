@@ -11,10 +11,10 @@ use vmemmap::granule::GranuleSize;
 use vmemmap::regime::Regime;
 use vmemmap::walk;
 
-use crate::qmp::Qmp;
-use crate::status::{Status, Stop};
 use crate::qemu::held_file;
+use crate::qmp::Qmp;
 use crate::size;
+use crate::status::{Status, Stop};
 
 /// Bits of `TTBR1_EL1` that are the root's address.
 const ROOT: u64 = 0x0000_ffff_ffff_fffe;
@@ -104,18 +104,5 @@ mod tests {
     fn a_user_address_is_refused() {
         assert_eq!(walk(0x1000).run(), Ok(Status::Refused));
         assert_eq!(walk(0xffff_fdff_c300_0000).run(), Ok(Status::Pass));
-    }
-
-    #[test]
-    fn a_held_machine_is_found_by_its_file() {
-        let file = std::env::temp_dir().join(format!("held-{}.json", std::process::id()));
-        let object =
-            r#"{"granule":"16k","va_bits":47,"registers":{"ttbr1_el1":"0x0001000040850001"},"hold":{"qmp":"/tmp/q"}}"#;
-        std::fs::write(&file, object).unwrap();
-        let held = Held::read(&file).unwrap();
-        assert_eq!((held.regime.granule(), held.regime.va_bits()), (GranuleSize::K16, 47));
-        assert_eq!((held.root, held.qmp.as_str()), (PhysAddr::new(0x4085_0000), "/tmp/q"));
-        std::fs::remove_file(&file).unwrap();
-        assert!(Held::read(&file).is_none());
     }
 }

@@ -19,42 +19,49 @@ macro_rules! address {
         impl $name {
             /// The address with this value.
             #[must_use]
+            #[inline]
             pub const fn new(value: u64) -> Self {
                 Self(value)
             }
 
             /// The value in bytes.
             #[must_use]
+            #[inline]
             pub const fn value(self) -> u64 {
                 self.0
             }
 
             /// This address plus `bytes`, modulo 2^64 (the end of the upper half is 0, as in Linux's arithmetic).
             #[must_use]
+            #[inline]
             pub const fn add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
             }
 
             /// Bytes from `earlier` to this address, modulo 2^64.
             #[must_use]
+            #[inline]
             pub const fn since(self, earlier: Self) -> u64 {
                 self.0.wrapping_sub(earlier.0)
             }
 
             /// Whether the address is a multiple of `alignment` bytes, a power of two.
             #[must_use]
+            #[inline]
             pub const fn is_aligned(self, alignment: u64) -> bool {
                 self.0 & (alignment - 1) == 0
             }
 
             /// The nearest multiple of `alignment` bytes (a power of two) at or below.
             #[must_use]
+            #[inline]
             pub const fn align_down(self, alignment: u64) -> Self {
                 Self(self.0 & !(alignment - 1))
             }
 
             /// The nearest multiple of `alignment` bytes (a power of two) at or above, modulo 2^64.
             #[must_use]
+            #[inline]
             pub const fn align_up(self, alignment: u64) -> Self {
                 self.add(alignment - 1).align_down(alignment)
             }
@@ -80,30 +87,35 @@ address!(VirtAddr);
 impl Pfn {
     /// The frame with this number.
     #[must_use]
+    #[inline]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The frame that holds `address`, for pages of 2^`page_shift` bytes.
     #[must_use]
+    #[inline]
     pub const fn containing(address: PhysAddr, page_shift: u32) -> Self {
         Self(address.0 >> page_shift)
     }
 
     /// The number itself.
     #[must_use]
+    #[inline]
     pub const fn number(self) -> u64 {
         self.0
     }
 
     /// The first byte of the frame, for pages of 2^`page_shift` bytes.
     #[must_use]
+    #[inline]
     pub const fn address(self, page_shift: u32) -> PhysAddr {
         PhysAddr(self.0 << page_shift)
     }
 
     /// The frame `count` frames further on.
     #[must_use]
+    #[inline]
     pub const fn add(self, count: u64) -> Self {
         Self(self.0 + count)
     }
@@ -125,6 +137,7 @@ pub struct PhysRange {
 impl PhysRange {
     /// The range of `bytes` bytes at `start`; `None` if its end does not fit in 64 bits.
     #[must_use]
+    #[inline]
     pub const fn new(start: PhysAddr, bytes: u64) -> Option<Self> {
         match start.0.checked_add(bytes) {
             Some(end) => Some(Self { start, end: PhysAddr(end) }),
@@ -134,42 +147,49 @@ impl PhysRange {
 
     /// The range from `start` up to, not including, `end`; `None` if `end` is below `start`.
     #[must_use]
+    #[inline]
     pub const fn between(start: PhysAddr, end: PhysAddr) -> Option<Self> {
         if end.0 < start.0 { None } else { Some(Self { start, end }) }
     }
 
     /// The first byte.
     #[must_use]
+    #[inline]
     pub const fn start(self) -> PhysAddr {
         self.start
     }
 
     /// One past the last byte.
     #[must_use]
+    #[inline]
     pub const fn end(self) -> PhysAddr {
         self.end
     }
 
     /// Length in bytes.
     #[must_use]
+    #[inline]
     pub const fn bytes(self) -> u64 {
         self.end.0 - self.start.0
     }
 
     /// Whether it holds no byte at all.
     #[must_use]
+    #[inline]
     pub const fn is_empty(self) -> bool {
         self.start.0 == self.end.0
     }
 
     /// Whether `address` lies inside.
     #[must_use]
+    #[inline]
     pub const fn contains(self, address: PhysAddr) -> bool {
         self.start.0 <= address.0 && address.0 < self.end.0
     }
 
     /// Whether the two ranges share a byte.
     #[must_use]
+    #[inline]
     pub const fn overlaps(self, other: Self) -> bool {
         self.start.0 < other.end.0 && other.start.0 < self.end.0
     }
@@ -177,6 +197,7 @@ impl PhysRange {
     /// The smallest range that holds this one and starts and ends at multiples of `alignment` (a power of two).
     /// `None` if its end does not fit in 64 bits.
     #[must_use]
+    #[inline]
     pub const fn widen(self, alignment: u64) -> Option<Self> {
         match self.end.0.checked_add(alignment - 1) {
             Some(end) => Some(Self {
@@ -204,36 +225,42 @@ pub struct VirtRange {
 impl VirtRange {
     /// The range of `bytes` bytes at `start`.
     #[must_use]
+    #[inline]
     pub const fn new(start: VirtAddr, bytes: u64) -> Self {
         Self { start, bytes }
     }
 
     /// The first byte.
     #[must_use]
+    #[inline]
     pub const fn start(self) -> VirtAddr {
         self.start
     }
 
     /// One past the last byte; 0 when the range ends at the top of the address space.
     #[must_use]
+    #[inline]
     pub const fn end(self) -> VirtAddr {
         self.start.add(self.bytes)
     }
 
     /// Length in bytes.
     #[must_use]
+    #[inline]
     pub const fn bytes(self) -> u64 {
         self.bytes
     }
 
     /// Whether `address` lies inside.
     #[must_use]
+    #[inline]
     pub const fn contains(self, address: VirtAddr) -> bool {
         address.since(self.start) < self.bytes
     }
 
     /// Whether `other` lies wholly inside.
     #[must_use]
+    #[inline]
     pub const fn covers(self, other: Self) -> bool {
         let offset = other.start.since(self.start);
         offset <= self.bytes && other.bytes <= self.bytes - offset

@@ -38,6 +38,7 @@ impl Altmap {
     /// An altmap for `range` whose first `reserve` frames belong to the driver and whose next `free` frames are for
     /// struct pages. Whether they fit into the range is checked when it is used.
     #[must_use]
+    #[inline]
     pub const fn new(range: PhysRange, granule: GranuleSize, reserve: u64, free: u64) -> Self {
         let shift = granule.shift();
         let last = PhysAddr::new(range.end().value().saturating_sub(1));
@@ -72,59 +73,69 @@ impl Altmap {
 
     /// First pfn of the whole range.
     #[must_use]
+    #[inline]
     pub const fn base_pfn(&self) -> Pfn {
         self.base
     }
 
     /// Last pfn of the range, inclusive.
     #[must_use]
+    #[inline]
     pub const fn end_pfn(&self) -> Pfn {
         self.end
     }
 
     /// Frames at the start that are never handed out.
     #[must_use]
+    #[inline]
     pub const fn reserve(&self) -> u64 {
         self.reserve
     }
 
     /// Frames set aside for struct pages: a capacity.
     #[must_use]
+    #[inline]
     pub const fn free(&self) -> u64 {
         self.free
     }
 
     /// Frames skipped for alignment.
     #[must_use]
+    #[inline]
     pub const fn align(&self) -> u64 {
         self.align
     }
 
     /// Frames handed out.
     #[must_use]
+    #[inline]
     pub const fn alloc(&self) -> u64 {
         self.alloc
     }
 
     /// Frames set aside that are neither handed out nor skipped.
     #[must_use]
+    #[inline]
     pub const fn remaining(&self) -> u64 {
         self.free.saturating_sub(self.alloc + self.align)
     }
 
     /// First frame behind the reserve, and one past the last frame of the storage zone.
     #[must_use]
+    #[inline]
     pub const fn storage(&self) -> (Pfn, Pfn) {
         let first = self.base.add(self.reserve);
         (first, first.add(self.free))
     }
 
     /// The same storage with nothing handed out.
+    #[inline]
     pub(crate) const fn emptied(self) -> Self {
         Self { align: 0, alloc: 0, ..self }
     }
 
     /// The same place with all the room in the world.
+    #[inline]
     pub(crate) const fn with_room(self) -> Self {
         Self { free: u64::MAX >> 1, ..self.emptied() }
     }
@@ -134,6 +145,7 @@ impl Altmap {
     /// Linux's rule, block by block: the candidate is `base + reserve + alloc + align`; it is moved up to a multiple of
     /// the largest power of two that divides `frames`; the frames skipped count as `align`. Consecutive blocks of the same
     /// size need no further padding. `None`, and nothing changed, if the storage zone is too small.
+    #[inline]
     pub(crate) fn allocate(&mut self, frames: u64, count: u64) -> Option<Pfn> {
         let alignment = frames & frames.wrapping_neg();
         let candidate = self.base.number() + self.reserve + self.alloc + self.align;

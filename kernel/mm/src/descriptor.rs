@@ -28,6 +28,7 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
+    #[inline]
     const fn pack(self, address: u64) -> u64 {
         match self {
             Self::Bits48 => address,
@@ -36,6 +37,7 @@ impl OutputFormat {
         }
     }
 
+    #[inline]
     const fn unpack(self, bits: u64, shift: u32) -> u64 {
         let below_48 = bits & 0x0000_ffff_ffff_ffff & !((1 << shift) - 1);
         match self {
@@ -66,12 +68,14 @@ impl Attributes {
 
     /// Attributes from raw descriptor bits; address, type and Contiguous bits are dropped.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits & 0xffe8_0000_0000_0ffc)
     }
 
     /// The bits as they stand in a leaf.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
@@ -91,6 +95,7 @@ impl TableAttributes {
 
     /// The same for a table that hot-plug allocates, and frees when it becomes empty.
     #[must_use]
+    #[inline]
     pub const fn owned(self) -> Self {
         Self(self.0 | OWNED)
     }
@@ -106,18 +111,21 @@ impl Descriptor {
 
     /// The descriptor with these bits.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
     /// Its bits.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
     /// A leaf of `level` that maps `frame`: a page at level 3, a block above.
     #[must_use]
+    #[inline]
     pub const fn leaf(frame: PhysAddr, level: Level, attributes: Attributes, format: OutputFormat) -> Self {
         let kind = if level.number() == 3 { VALID | TABLE_OR_PAGE } else { VALID };
         let attributes = match format {
@@ -129,36 +137,42 @@ impl Descriptor {
 
     /// The same leaf as a member of a contiguous run.
     #[must_use]
+    #[inline]
     pub const fn contiguous(self) -> Self {
         Self(self.0 | CONTIGUOUS)
     }
 
     /// A descriptor that points to the next table.
     #[must_use]
+    #[inline]
     pub const fn table(table: PhysAddr, attributes: TableAttributes, format: OutputFormat) -> Self {
         Self(format.pack(table.value()) | attributes.0 | TABLE_OR_PAGE | VALID)
     }
 
     /// Whether the hardware walks or translates through it.
     #[must_use]
+    #[inline]
     pub const fn is_valid(self) -> bool {
         self.0 & VALID != 0
     }
 
     /// Whether it is wholly zero.
     #[must_use]
+    #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether it points to a table, standing in a table of `level`.
     #[must_use]
+    #[inline]
     pub const fn is_table(self, level: Level) -> bool {
         level.number() < 3 && self.0 & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE
     }
 
     /// Whether it translates, standing in a table of `level`. (Bits 1:0 = 01 at level 3 are reserved and fault.)
     #[must_use]
+    #[inline]
     pub const fn is_leaf(self, level: Level) -> bool {
         let kind = if level.number() == 3 { VALID | TABLE_OR_PAGE } else { VALID };
         self.0 & (VALID | TABLE_OR_PAGE) == kind
@@ -166,36 +180,42 @@ impl Descriptor {
 
     /// Whether the Contiguous bit is set.
     #[must_use]
+    #[inline]
     pub const fn is_contiguous(self) -> bool {
         self.0 & CONTIGUOUS != 0
     }
 
     /// Whether it points to a table that hot-plug allocated ([`TableAttributes::owned`]).
     #[must_use]
+    #[inline]
     pub const fn is_owned(self) -> bool {
         self.0 & OWNED != 0
     }
 
     /// The same descriptor made invalid with its address kept: nothing may use it, and the frame is not forgotten.
     #[must_use]
+    #[inline]
     pub const fn parked(self) -> Self {
         Self(self.0 & !VALID)
     }
 
     /// Whether it is invalid and keeps an address.
     #[must_use]
+    #[inline]
     pub const fn is_parked(self) -> bool {
         !self.is_valid() && !self.is_empty()
     }
 
     /// The parked descriptor made valid.
     #[must_use]
+    #[inline]
     pub const fn unparked(self) -> Self {
         Self(self.0 | VALID)
     }
 
     /// The address that it holds: of the next table, of the frame, or of what is parked.
     #[must_use]
+    #[inline]
     pub const fn address(self, granule: GranuleSize, format: OutputFormat) -> PhysAddr {
         PhysAddr::new(format.unpack(self.0, granule.shift()))
     }

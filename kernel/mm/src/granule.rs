@@ -21,18 +21,21 @@ impl Level {
 
     /// The level with this number; `None` outside -1..=3.
     #[must_use]
+    #[inline]
     pub const fn new(number: i8) -> Option<Self> {
         if number >= -1 && number <= 3 { Some(Self(number)) } else { None }
     }
 
     /// Its number, -1 to 3.
     #[must_use]
+    #[inline]
     pub const fn number(self) -> i8 {
         self.0
     }
 
     /// The level whose tables this level's table descriptors point to; level 3 is its own.
     #[must_use]
+    #[inline]
     pub const fn child(self) -> Self {
         if self.0 == 3 { self } else { Self(self.0 + 1) }
     }
@@ -61,6 +64,7 @@ impl GranuleSize {
 
     /// log2 of the page size in bytes.
     #[must_use]
+    #[inline]
     pub const fn shift(self) -> u32 {
         match self {
             Self::K4 => 12,
@@ -71,24 +75,28 @@ impl GranuleSize {
 
     /// Bytes in a page, and in a whole translation table.
     #[must_use]
+    #[inline]
     pub const fn bytes(self) -> u64 {
         1 << self.shift()
     }
 
     /// Descriptors in a whole translation table (512, 2048, 8192).
     #[must_use]
+    #[inline]
     pub const fn entries(self) -> u64 {
         1 << self.index_bits()
     }
 
     /// Address bits that one level resolves (9, 11, 13).
     #[must_use]
+    #[inline]
     pub const fn index_bits(self) -> u32 {
         self.shift() - 3
     }
 
     /// log2 of the bytes that one descriptor of `level` translates.
     #[must_use]
+    #[inline]
     pub const fn level_shift(self, level: Level) -> u32 {
         #[allow(clippy::cast_sign_loss, reason = "a level is at most 3")]
         let above_pages = (3 - level.0) as u32;
@@ -99,6 +107,7 @@ impl GranuleSize {
     ///
     /// Table D8-104: 16 at 4K; 128 at 16K level 3 and 32 at level 2; 32 at 64K.
     #[must_use]
+    #[inline]
     pub const fn contiguous_entries(self, level: Level) -> Option<u64> {
         match (self, level.0) {
             (Self::K4, 1..=3) => Some(16),
@@ -110,6 +119,7 @@ impl GranuleSize {
 
     /// log2 of a memory section's bytes: 128 MiB at 4K and 16K, 512 MiB at 64K (Linux's `SECTION_SIZE_BITS`).
     #[must_use]
+    #[inline]
     pub const fn section_shift(self) -> u32 {
         match self {
             Self::K4 | Self::K16 => 27,
@@ -119,12 +129,14 @@ impl GranuleSize {
 
     /// Sub-sections of 2 MiB in a section (64, 64, 256).
     #[must_use]
+    #[inline]
     pub const fn subsections_per_section(self) -> u64 {
         1 << (self.section_shift() - SUBSECTION_SHIFT)
     }
 
     /// Short name as users type it: `4k`, `16k`, `64k`.
     #[must_use]
+    #[inline]
     pub const fn name(self) -> &'static str {
         match self {
             Self::K4 => "4k",

@@ -24,6 +24,7 @@ impl Layout {
     /// be "negative": all arithmetic is modulo 2^64) and that the first byte of `vmemmap` describes. Struct pages are
     /// 2^`struct_page_shift` bytes.
     #[must_use]
+    #[inline]
     pub const fn new(
         granule: GranuleSize,
         linear: VirtRange,
@@ -36,6 +37,7 @@ impl Layout {
 
     /// Linux's layout for a kernel configured for `va_bits`, with 64-byte struct pages.
     #[must_use]
+    #[inline]
     pub const fn linux(granule: GranuleSize, va_bits: u32, memstart: u64) -> Self {
         let bytes = vmemmap_bytes(granule, va_bits);
         let linear_bytes = page_end(granule, va_bits).since(page_offset(va_bits));
@@ -50,54 +52,63 @@ impl Layout {
 
     /// The granule that it is for.
     #[must_use]
+    #[inline]
     pub const fn granule(&self) -> GranuleSize {
         self.granule
     }
 
     /// The linear map's window: `PAGE_OFFSET` to `PAGE_END`.
     #[must_use]
+    #[inline]
     pub const fn linear(&self) -> VirtRange {
         self.linear
     }
 
     /// The vmemmap's window: `VMEMMAP_START` to `VMEMMAP_END`.
     #[must_use]
+    #[inline]
     pub const fn vmemmap(&self) -> VirtRange {
         self.vmemmap
     }
 
     /// The physical address that both windows start with, modulo 2^64.
     #[must_use]
+    #[inline]
     pub const fn memstart(&self) -> u64 {
         self.memstart
     }
 
     /// Bytes of a struct page.
     #[must_use]
+    #[inline]
     pub const fn struct_page_bytes(&self) -> u64 {
         1 << self.struct_page_shift
     }
 
     /// Where the linear map shows `address`.
     #[must_use]
+    #[inline]
     pub const fn linear_address(&self, address: PhysAddr) -> VirtAddr {
         self.linear.start().add(address.value().wrapping_sub(self.memstart))
     }
 
     /// What the linear map shows at `address`; meaningful for addresses inside [`Layout::linear`].
     #[must_use]
+    #[inline]
     pub const fn physical_address(&self, address: VirtAddr) -> PhysAddr {
         PhysAddr::new(address.since(self.linear.start()).wrapping_add(self.memstart))
     }
 
     /// Where the linear map shows `range`.
     #[must_use]
+    #[inline]
     pub const fn linear_range(&self, range: PhysRange) -> VirtRange {
         VirtRange::new(self.linear_address(range.start()), range.bytes())
     }
 
     /// The struct page of `pfn`.
     #[must_use]
+    #[inline]
     pub const fn page(&self, pfn: Pfn) -> VirtAddr {
         let first = self.memstart >> self.granule.shift();
         self.vmemmap.start().add(pfn.number().wrapping_sub(first) << self.struct_page_shift)
@@ -105,6 +116,7 @@ impl Layout {
 
     /// The frame whose struct page holds `address`; meaningful inside [`Layout::vmemmap`].
     #[must_use]
+    #[inline]
     pub const fn pfn(&self, address: VirtAddr) -> Pfn {
         let first = self.memstart >> self.granule.shift();
         Pfn::new((address.since(self.vmemmap.start()) >> self.struct_page_shift).wrapping_add(first))
@@ -112,6 +124,7 @@ impl Layout {
 
     /// The struct pages of `range`, which starts and ends at page boundaries.
     #[must_use]
+    #[inline]
     pub const fn pages(&self, range: PhysRange) -> VirtRange {
         let bytes = range.bytes() >> self.granule.shift() << self.struct_page_shift;
         VirtRange::new(self.page(Pfn::containing(range.start(), self.granule.shift())), bytes)
@@ -119,12 +132,14 @@ impl Layout {
 
     /// Bytes of memory that one page of vmemmap describes (256 KiB, 4 MiB, 64 MiB with 64-byte struct pages).
     #[must_use]
+    #[inline]
     pub const fn described_by_page(&self) -> u64 {
         (self.granule.bytes() >> self.struct_page_shift) << self.granule.shift()
     }
 
     /// The physical memory that the linear map can show on a CPU with `pa_bits` bits of physical address.
     #[must_use]
+    #[inline]
     pub const fn mappable(&self, pa_bits: u32) -> PhysRange {
         let most = 1_u64 << pa_bits;
         // A "negative" memstart leaves the window's lower part to addresses that don't exist.
@@ -148,6 +163,7 @@ pub const FIXADDR_TOP: VirtAddr = VirtAddr::new((8 * MIB).wrapping_neg());
 
 /// The VA size that a kernel configured for `va_bits` falls back to: 47 at 16K, 48 elsewhere (Linux's `VA_BITS_MIN`).
 #[must_use]
+#[inline]
 pub const fn va_bits_min(granule: GranuleSize, va_bits: u32) -> u32 {
     match granule {
         GranuleSize::K16 if va_bits > 48 => 47,
@@ -158,24 +174,28 @@ pub const fn va_bits_min(granule: GranuleSize, va_bits: u32) -> u32 {
 
 /// Linux's `PAGE_OFFSET`: −2^VA.
 #[must_use]
+#[inline]
 pub const fn page_offset(va_bits: u32) -> VirtAddr {
     VirtAddr::new((1_u64 << va_bits).wrapping_neg())
 }
 
 /// Linux's `PAGE_END`: the linear map takes the lower half of the smallest address space.
 #[must_use]
+#[inline]
 pub const fn page_end(granule: GranuleSize, va_bits: u32) -> VirtAddr {
     VirtAddr::new((1_u64 << (va_bits_min(granule, va_bits) - 1)).wrapping_neg())
 }
 
 /// Linux's `VMEMMAP_SIZE` in bytes, for 64-byte struct pages.
 #[must_use]
+#[inline]
 pub const fn vmemmap_bytes(granule: GranuleSize, va_bits: u32) -> u64 {
     page_end(granule, va_bits).since(page_offset(va_bits)) >> granule.shift() << 6
 }
 
 /// Linux's `VMALLOC_END`: 8 MiB below the part of the vmemmap that a CPU with `actual_va_bits` can use.
 #[must_use]
+#[inline]
 pub const fn vmalloc_end(granule: GranuleSize, va_bits: u32, actual_va_bits: u32) -> VirtAddr {
     let unused = page_offset(actual_va_bits).since(page_offset(va_bits)) >> granule.shift() << 6;
     VMEMMAP_END.add(vmemmap_bytes(granule, va_bits).wrapping_neg()).add(unused).add((8 * MIB).wrapping_neg())
@@ -183,6 +203,7 @@ pub const fn vmalloc_end(granule: GranuleSize, va_bits: u32, actual_va_bits: u32
 
 /// What memstart is rounded to: 1 GiB at 4K and 16K, 512 MiB at 64K (never below a section).
 #[must_use]
+#[inline]
 pub const fn memstart_alignment(granule: GranuleSize) -> u64 {
     match granule {
         GranuleSize::K4 | GranuleSize::K16 => GIB,
@@ -193,6 +214,7 @@ pub const fn memstart_alignment(granule: GranuleSize) -> u64 {
 /// Linux's `memstart_addr` for RAM that spans `ram`, on a CPU that runs a kernel configured for `va_bits` with
 /// `actual_va_bits`. The result may be "negative"; RAM below it, or beyond the linear map, is to be ignored.
 #[must_use]
+#[inline]
 pub const fn memstart(granule: GranuleSize, va_bits: u32, actual_va_bits: u32, ram: PhysRange) -> u64 {
     let alignment = memstart_alignment(granule);
     let linear = page_end(granule, va_bits).since(page_offset(actual_va_bits));

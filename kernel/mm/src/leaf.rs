@@ -35,16 +35,19 @@ impl Leaf {
     /// A base page.
     pub const PAGE: Self = Self { level: Level::L3, contiguous: false };
 
+    #[inline]
     const fn single(level: Level) -> Self {
         Self { level, contiguous: false }
     }
 
+    #[inline]
     const fn run(level: Level) -> Self {
         Self { level, contiguous: true }
     }
 
     /// Descriptors that it takes: the members of the run, or one.
     #[must_use]
+    #[inline]
     pub const fn descriptors(self, granule: GranuleSize) -> u64 {
         match granule.contiguous_entries(self.level) {
             Some(members) if self.contiguous => members,
@@ -54,6 +57,7 @@ impl Leaf {
 
     /// Bytes that it maps: of the whole run, if it is one.
     #[must_use]
+    #[inline]
     pub const fn bytes(self, granule: GranuleSize) -> u64 {
         self.descriptors(granule) << granule.level_shift(self.level)
     }
@@ -69,6 +73,7 @@ pub struct LeafSizes {
 impl LeafSizes {
     const MOST: usize = 6;
 
+    #[inline]
     const fn with(mut self, leaf: Leaf) -> Self {
         self.kinds[self.count] = leaf;
         self.count += 1;
@@ -79,6 +84,7 @@ impl LeafSizes {
 
     /// For the linear map: every block that the architecture has at levels 1 and 2, and contiguous runs at levels 2 and 3.
     #[must_use]
+    #[inline]
     pub fn linear(regime: Regime, policy: LeafPolicy) -> Self {
         let mut sizes = Self::NONE;
         if policy != LeafPolicy::Pages {
@@ -92,6 +98,7 @@ impl LeafSizes {
 
     /// For the vmemmap. A 2 MiB block at 4K maps the struct pages of exactly one section.
     #[must_use]
+    #[inline]
     pub const fn memmap(granule: GranuleSize, policy: LeafPolicy) -> Self {
         let whole_sections = matches!(granule, GranuleSize::K4) && !matches!(policy, LeafPolicy::Pages);
         let mut sizes = Self::NONE;
@@ -106,6 +113,7 @@ impl LeafSizes {
 
     /// The kinds, largest first.
     #[must_use]
+    #[inline]
     pub fn kinds(&self) -> &[Leaf] {
         &self.kinds[..self.count]
     }
@@ -125,17 +133,20 @@ pub struct Stretch {
 impl Stretch {
     /// Descriptors that they take.
     #[must_use]
+    #[inline]
     pub const fn descriptors(&self, granule: GranuleSize) -> u64 {
         self.count * self.leaf.descriptors(granule)
     }
 
     /// Bytes that they map.
     #[must_use]
+    #[inline]
     pub const fn bytes(&self, granule: GranuleSize) -> u64 {
         self.count * self.leaf.bytes(granule)
     }
 
     /// The same leaves table by table: what each table of their level holds of them.
+    #[inline]
     pub fn by_table(self, regime: Regime) -> impl Iterator<Item = Piece> {
         let step = 1 << regime.granule().level_shift(self.leaf.level);
         let mut va = self.va;
@@ -188,16 +199,19 @@ impl Stretches {
     /// The leaves for `bytes` bytes at `va`, both multiples of the granule, where `skew` is the output address minus the
     /// input address modulo 2^64 (0 if the frames will be allocated as aligned as the leaf needs).
     #[must_use]
+    #[inline]
     pub const fn new(granule: GranuleSize, sizes: LeafSizes, va: VirtAddr, bytes: u64, skew: u64) -> Self {
         Self { granule, sizes, va, left: bytes, skew }
     }
 
+    #[inline]
     fn fits(&self, leaf: Leaf, at: VirtAddr, left: u64) -> bool {
         let bytes = leaf.bytes(self.granule);
         self.skew & (bytes - 1) == 0 && at.is_aligned(bytes) && left >= bytes
     }
 
     /// Bytes until a kind larger than `kinds[..larger]`'s end could start; all that is left if none ever can.
+    #[inline]
     fn until_larger(&self, larger: &[Leaf]) -> u64 {
         let distances = larger.iter().filter_map(|&leaf| {
             let start = self.va.align_up(leaf.bytes(self.granule));
@@ -211,6 +225,7 @@ impl Stretches {
 impl Iterator for Stretches {
     type Item = Stretch;
 
+    #[inline]
     fn next(&mut self) -> Option<Stretch> {
         let kind = self.sizes.kinds().iter().position(|&leaf| self.fits(leaf, self.va, self.left))?;
         let leaf = self.sizes.kinds[kind];

@@ -35,6 +35,7 @@ pub unsafe trait Meta: Copy + 'static {
 ///
 /// At compile time where it is const: if the size is no power of two or below 8.
 #[must_use]
+#[inline]
 pub const fn struct_page_shift<P: Meta>() -> u32 {
     assert!(size_of::<P>().is_power_of_two() && size_of::<P>() >= 8, "a struct page is 8, 16, 32, 64, .. bytes");
     size_of::<P>().trailing_zeros()
@@ -54,11 +55,13 @@ pub struct Roles {
 impl Roles {
     /// The same role for every pfn.
     #[must_use]
+    #[inline]
     pub const fn all(rest: Role) -> Self {
         Self { reserve_end: Pfn::new(0), altmap_end: Pfn::new(0), rest }
     }
 
     /// What `pfn` is, and how many pfns from it on are the same.
+    #[inline]
     fn at(&self, pfn: Pfn) -> (Role, u64) {
         if pfn < self.reserve_end {
             (Role::Reserve, self.reserve_end.number() - pfn.number())
@@ -71,6 +74,7 @@ impl Roles {
 }
 
 /// Writes the struct pages of consecutive pfns, the first being `first`, over the whole of `memory`.
+#[inline]
 pub(crate) fn initialise<P: Meta>(memory: &mut [MaybeUninit<u8>], first: Pfn, roles: &Roles) {
     let count = memory.len() / size_of::<P>();
     let pages = memory.as_mut_ptr().cast::<MaybeUninit<P>>();
@@ -81,11 +85,23 @@ pub(crate) fn initialise<P: Meta>(memory: &mut [MaybeUninit<u8>], first: Pfn, ro
     while !pages.is_empty() {
         let (role, same) = roles.at(pfn);
         let (now, later) = pages.split_at_mut(pages.len().min(usize::try_from(same).unwrap_or(usize::MAX)));
-        for page in now.iter_mut() {
-            page.write(P::new(pfn, role));
-            pfn = pfn.add(1);
+        // One loop a role, in which the role is a constant: what `new` makes of it can stay in registers.
+        match role {
+            Role::Ram => fill(now, pfn, |pfn| P::new(pfn, Role::Ram)),
+            Role::Device => fill(now, pfn, |pfn| P::new(pfn, Role::Device)),
+            Role::Altmap => fill(now, pfn, |pfn| P::new(pfn, Role::Altmap)),
+            Role::Reserve => fill(now, pfn, |pfn| P::new(pfn, Role::Reserve)),
         }
+        pfn = pfn.add(now.len() as u64);
         pages = later;
+    }
+}
+
+fn fill<P: Meta>(pages: &mut [MaybeUninit<P>], first: Pfn, new: impl Fn(Pfn) -> P) {
+    let mut pfn = first;
+    for page in pages {
+        page.write(new(pfn));
+        pfn = pfn.add(1);
     }
 }
 
@@ -95,8 +111,16 @@ pub(crate) fn initialise<P: Meta>(memory: &mut [MaybeUninit<u8>], first: Pfn, ro
 pub struct StructPage {
     /// [`StructPage::DEVICE`], [`StructPage::RESERVED`].
     pub flags: u64,
-    /// For the owner of the page: a list link, an offset in a file.
-    pub owner: [u64; 5],
+    /// For the owner of the page: a list's next page.
+    pub next: u64,
+    /// A list's previous page.
+    pub previous: u64,
+    /// What maps the page.
+    pub mapping: u64,
+    /// Where in it.
+    pub index: u64,
+    /// The owner's own word.
+    pub data: u64,
     /// References, the mapping count (−1: none) in the upper half: Linux's initial `1` and `-1`.
     pub counts: u64,
     /// For the owner's allocator.
@@ -113,7 +137,7 @@ impl StructPage {
 
 const _: () = assert!(size_of::<StructPage>() == 64);
 
-// SAFETY: 64 bytes in eight 8-byte fields, aligned to 64: no padding.
+// SAFETY: 64 bytes, eight 8-byte fields, aligned to 64: no padding.
 unsafe impl Meta for StructPage {
     #[inline]
     fn new(_: Pfn, role: Role) -> Self {
@@ -122,6 +146,6 @@ unsafe impl Meta for StructPage {
             Role::Device => Self::DEVICE,
             Role::Altmap | Role::Reserve => Self::DEVICE | Self::RESERVED,
         };
-        Self { flags, owner: [0; 5], counts: Self::COUNTS, private: 0 }
+        Self { flags, next: 0, previous: 0, mapping: 0, index: 0, data: 0, counts: Self::COUNTS, private: 0 }
     }
 }

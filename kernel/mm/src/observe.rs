@@ -52,17 +52,20 @@ pub struct Observed<M, O> {
 impl<M, O> Observed<M, O> {
     /// Lets `observer` watch `machine`.
     #[must_use]
+    #[inline]
     pub const fn new(machine: M, observer: O) -> Self {
         Self { machine, observer }
     }
 
     /// The observer.
+    #[inline]
     pub const fn observer(&mut self) -> &mut O {
         &mut self.observer
     }
 
     /// The machine, no longer watched.
     #[must_use]
+    #[inline]
     pub fn into_inner(self) -> M {
         self.machine
     }

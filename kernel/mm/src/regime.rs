@@ -51,6 +51,7 @@ impl Regime {
     ///
     /// [`RegimeError::VaBits`] outside 25..=48 bits (52 with a 52-bit output format: LVA, LPA2), [`RegimeError::Output`]
     /// if the granule does not have the output format.
+    #[inline]
     pub const fn new(granule: GranuleSize, va_bits: u32, output: OutputFormat) -> Result<Self, RegimeError> {
         let fits = match output {
             OutputFormat::Bits48 => true,
@@ -69,18 +70,21 @@ impl Regime {
 
     /// The granule.
     #[must_use]
+    #[inline]
     pub const fn granule(self) -> GranuleSize {
         self.granule
     }
 
     /// Bits of an input address.
     #[must_use]
+    #[inline]
     pub const fn va_bits(self) -> u32 {
         self.va_bits
     }
 
     /// Where descriptors keep output addresses.
     #[must_use]
+    #[inline]
     pub const fn output(self) -> OutputFormat {
         self.output
     }
@@ -91,6 +95,7 @@ impl Regime {
     ///
     /// Never: a regime that exists starts at level -1 or below it in the tree.
     #[must_use]
+    #[inline]
     pub const fn start_level(self) -> Level {
         let bits = self.va_bits - self.granule.shift();
         #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "1 to 5 levels")]
@@ -100,6 +105,7 @@ impl Regime {
 
     /// Descriptors in a table of `level`: the root may have fewer than the others.
     #[must_use]
+    #[inline]
     pub const fn entries(self, level: Level) -> u64 {
         if level.number() == self.start_level().number() {
             1 << (self.va_bits - self.granule.level_shift(level))
@@ -110,6 +116,7 @@ impl Regime {
 
     /// Bytes of the root table, which is also its alignment but for the floor of [`Regime::root_alignment`].
     #[must_use]
+    #[inline]
     pub const fn root_bytes(self) -> u64 {
         self.entries(self.start_level()) * 8
     }
@@ -117,24 +124,28 @@ impl Regime {
     /// Alignment of the root in bytes: its own size, and never below 64 (RKBLCR asks that above 48 bits of output; we
     /// always keep it).
     #[must_use]
+    #[inline]
     pub const fn root_alignment(self) -> u64 {
         if self.root_bytes() < 64 { 64 } else { self.root_bytes() }
     }
 
     /// Bytes that a whole table of `level` translates.
     #[must_use]
+    #[inline]
     pub const fn table_span(self, level: Level) -> u64 {
         self.entries(level) << self.granule.level_shift(level)
     }
 
     /// Which descriptor of a table of `level` translates `va`.
     #[must_use]
+    #[inline]
     pub const fn index(self, va: VirtAddr, level: Level) -> u64 {
         va.value() >> self.granule.level_shift(level) & (self.entries(level) - 1)
     }
 
     /// Whether a block may stand at `level`: 4K L2, L1 (L0 with LPA2); 16K L2 (L1 with LPA2); 64K L2 (L1 with LPA).
     #[must_use]
+    #[inline]
     pub const fn has_block(self, level: Level) -> bool {
         let wide = !matches!(self.output, OutputFormat::Bits48);
         match (self.granule, level.number()) {
@@ -146,6 +157,7 @@ impl Regime {
 
     /// First address of the kernel half: −2^VA.
     #[must_use]
+    #[inline]
     pub const fn lowest(self) -> VirtAddr {
         VirtAddr::new((1_u64 << self.va_bits).wrapping_neg())
     }
@@ -153,6 +165,7 @@ impl Regime {
     /// `TCR_EL1` with both halves walkable and hardware updates of AF and dirty state off; `ips` is the encoding of the
     /// output size (0 = 32 bits to 6 = 52 bits). Note that `TG1` has another encoding than `TG0`.
     #[must_use]
+    #[inline]
     pub const fn tcr(self, ips: u64) -> u64 {
         const WRITE_BACK_INNER_SHAREABLE: u64 = 1 << 8 | 1 << 10 | 3 << 12 | 1 << 24 | 1 << 26 | 3 << 28;
         const ASID_FROM_TTBR1: u64 = 1 << 22;

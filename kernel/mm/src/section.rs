@@ -28,6 +28,14 @@ pub enum Conflict {
     Active(PhysRange),
 }
 
+/// A bitmap word of a section, and the bits of it that are meant.
+#[derive(Clone, Copy)]
+struct Word {
+    section: u64,
+    index: u64,
+    mask: u64,
+}
+
 /// Words of a record: the bitmap and the flags, rounded up to a power of two (16 bytes; 64 at 64K).
 const fn record_words(granule: GranuleSize) -> u64 {
     (granule.subsections_per_section() / 64 + 1).next_power_of_two()
@@ -95,7 +103,10 @@ impl Sections {
                 return Some(Conflict::BootRam(self.span(section)));
             }
         }
-        let active = self.subsections(range).find(|&sub| self.is_active(memory, sub))?;
+        let active = self.words(range).find_map(|word| {
+            let bits = self.load(memory, word) & word.mask;
+            (bits != 0).then(|| self.subsection(word) + u64::from(bits.trailing_zeros()))
+        })?;
         PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES).map(Conflict::Active)
     }
 
@@ -122,34 +133,47 @@ impl Sections {
 
     /// Whether `pfn` has an initialised struct page.
     pub fn is_valid<M: Memory>(&self, memory: &M, pfn: Pfn) -> bool {
-        self.is_active(memory, pfn.address(self.granule.shift()).value() >> SUBSECTION_SHIFT)
+        let start = pfn.address(self.granule.shift()).align_down(SUBSECTION_BYTES);
+        PhysRange::new(start, SUBSECTION_BYTES).is_some_and(|subsection| self.is_wholly_active(memory, subsection))
     }
 
     /// Whether every sub-section of `range` is active.
     pub fn is_wholly_active<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
-        self.subsections(range).all(|sub| self.is_active(memory, sub))
-    }
-
-    fn is_active<M: Memory>(&self, memory: &M, subsection: u64) -> bool {
-        let (section, bit) = self.split(subsection);
-        let word = self.record(memory, section).map_or(0, |record| memory.load(record.add(bit / 64 * 8)));
-        word >> (bit % 64) & 1 == 1
+        self.words(range).all(|word| self.load(memory, word) & word.mask == word.mask)
     }
 
     /// Applies `update(old bits, mask)` to each bitmap word of `range`.
     fn change<M: Memory>(&self, memory: &mut M, range: PhysRange, update: impl Fn(u64, u64) -> u64) {
-        let subsections = self.subsections(range);
-        let mut next = subsections.start;
-        while next < subsections.end {
-            let (section, bit) = self.split(next);
-            let count = (64 - bit % 64).min(subsections.end - next);
-            if let Some(record) = self.record(memory, section) {
-                let word = record.add(bit / 64 * 8);
-                let bits = memory.load(word);
-                memory.store(word, update(bits, u64::MAX >> (64 - count) << (bit % 64)));
+        for word in self.words(range) {
+            if let Some(record) = self.record(memory, word.section) {
+                let at = record.add(word.index * 8);
+                let bits = memory.load(at);
+                memory.store(at, update(bits, word.mask));
             }
-            next += count;
         }
+    }
+
+    /// The bitmap words that `range` touches.
+    fn words(&self, range: PhysRange) -> impl Iterator<Item = Word> + use<> {
+        let each = self.granule.subsections_per_section();
+        let mut next = range.start().value() >> SUBSECTION_SHIFT;
+        let end = range.end().value().div_ceil(SUBSECTION_BYTES);
+        core::iter::from_fn(move || {
+            let (section, bit) = (next / each, next % each);
+            let count = (64 - bit % 64).min(end - next);
+            next += count;
+            (count > 0).then(|| Word { section, index: bit / 64, mask: u64::MAX >> (64 - count) << (bit % 64) })
+        })
+    }
+
+    /// The bits of a bitmap word; 0 where there is no record.
+    fn load<M: Memory>(&self, memory: &M, word: Word) -> u64 {
+        self.record(memory, word.section).map_or(0, |record| memory.load(record.add(word.index * 8)))
+    }
+
+    /// The number of the first sub-section of a bitmap word.
+    const fn subsection(&self, word: Word) -> u64 {
+        word.section * self.granule.subsections_per_section() + word.index * 64
     }
 
     fn record<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
@@ -170,11 +194,6 @@ impl Sections {
         page.add((index & (self.granule.entries() - 1)) * 8)
     }
 
-    fn split(&self, subsection: u64) -> (u64, u64) {
-        let each = self.granule.subsections_per_section();
-        (subsection / each, subsection % each)
-    }
-
     fn span(&self, section: u64) -> PhysRange {
         let shift = self.granule.section_shift();
         PhysRange::new(PhysAddr::new(section << shift), 1 << shift).expect("sections are within 52 bits")
@@ -183,11 +202,6 @@ impl Sections {
     fn sections(&self, range: PhysRange) -> core::ops::Range<u64> {
         let shift = self.granule.section_shift();
         range.start().value() >> shift..range.end().value().div_ceil(1 << shift)
-    }
-
-    #[allow(clippy::unused_self, reason = "the twin of `sections`")]
-    fn subsections(&self, range: PhysRange) -> core::ops::Range<u64> {
-        range.start().value() >> SUBSECTION_SHIFT..range.end().value().div_ceil(SUBSECTION_BYTES)
     }
 }
 

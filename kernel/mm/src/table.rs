@@ -42,6 +42,7 @@ impl<M: Machine> Tables<M> {
     ///
     /// If the regime's granule is not the machine's.
     #[must_use]
+    #[inline]
     pub unsafe fn adopt(machine: M, root: PhysAddr, regime: Regime) -> Self {
         assert!(regime.granule() == M::Granule::SIZE, "a regime of {} on a machine of another granule", regime.granule());
         Self { machine, root, regime }
@@ -49,55 +50,66 @@ impl<M: Machine> Tables<M> {
 
     /// The machine below.
     #[must_use]
+    #[inline]
     pub const fn machine(&self) -> &M {
         &self.machine
     }
 
     /// The machine below, to be changed.
+    #[inline]
     pub const fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
     /// How these tables translate.
     #[must_use]
+    #[inline]
     pub const fn regime(&self) -> Regime {
         self.regime
     }
 
     /// The root table.
     #[must_use]
+    #[inline]
     pub const fn root(&self) -> PhysAddr {
         self.root
     }
 
     /// Walks the tables for `va` as the hardware would.
+    #[inline]
     pub fn walk(&self, va: VirtAddr) -> Walk {
         Walk::new(self.regime, self.root, va, |slot| self.machine.read(slot))
     }
 
     /// The same tables on another machine: how a decorator is put around the one below, or taken off.
+    #[inline]
     pub fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Tables<N> {
         Tables { machine: change(self.machine), root: self.root, regime: self.regime }
     }
 
+    #[inline]
     fn read(&self, slot: PhysAddr) -> Descriptor {
         Descriptor::from_bits(self.machine.read(slot))
     }
 
+    #[inline]
     fn write(&mut self, slot: PhysAddr, descriptor: Descriptor) {
         self.machine.write(slot, descriptor.bits());
     }
 
+    #[inline]
     fn address_in(&self, descriptor: Descriptor) -> PhysAddr {
         descriptor.address(self.regime.granule(), self.regime.output())
     }
 
     /// The slot of `table` that translates `va`.
+    #[inline]
     fn slot(&self, table: PhysAddr, va: VirtAddr, level: Level) -> PhysAddr {
         table.add(self.regime.index(va, level) * 8)
     }
 
     /// The table of `level` on the way to `va`, where every level above has one.
+    #[inline]
     fn table_at(&self, va: VirtAddr, level: Level) -> Option<PhysAddr> {
         let mut table = self.root;
         let mut at = self.regime.start_level();
@@ -113,6 +125,7 @@ impl<M: Machine> Tables<M> {
     }
 
     /// The slots of a piece in its table.
+    #[inline]
     fn slots(table: PhysAddr, piece: Piece) -> impl Iterator<Item = PhysAddr> {
         (piece.index..piece.index + piece.count).map(move |index| table.add(index * 8))
     }

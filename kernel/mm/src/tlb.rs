@@ -31,12 +31,14 @@ pub struct Operand(u64);
 impl Operand {
     /// The operand for `address`.
     #[must_use]
+    #[inline]
     pub const fn new(address: VirtAddr) -> Self {
         Self(address.value() >> 12 & ((1 << 44) - 1))
     }
 
     /// The register's value.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
@@ -45,6 +47,7 @@ impl Operand {
 /// Above this many single invalidations a batch invalidates everything instead: Linux's `MAX_DVM_OPS`, the number of
 /// descriptors in a table.
 #[must_use]
+#[inline]
 pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
     granule.entries()
 }
@@ -54,6 +57,7 @@ pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
 ///
 /// A contiguous run needs one invalidation a member (RLQLSD), and all of its members must be invalid already, since a
 /// walk of one that is still valid may cache the whole run again (RSKQHL).
+#[inline]
 pub fn invalidate_leaves<M: Machine>(machine: &mut M, stretches: impl Iterator<Item = Stretch> + Clone) {
     let size = M::Granule::SIZE;
     let leaves: u64 = stretches.clone().map(|stretch| stretch.descriptors(size)).sum();
@@ -69,6 +73,7 @@ pub fn invalidate_leaves<M: Machine>(machine: &mut M, stretches: impl Iterator<I
     complete(machine);
 }
 
+#[inline]
 fn invalidate_stretch<M: Machine>(machine: &mut M, stretch: Stretch) {
     let step = 1 << M::Granule::SIZE.level_shift(stretch.leaf.level);
     let mut address = stretch.va;
@@ -79,6 +84,7 @@ fn invalidate_stretch<M: Machine>(machine: &mut M, stretch: Stretch) {
 }
 
 /// Waits until the invalidations that this CPU broadcast are complete everywhere, this CPU included (RYNJCP, RBLDZX).
+#[inline]
 pub fn complete<M: Machine>(machine: &mut M) {
     machine.dsb(Dsb::InnerShareable);
     machine.isb();

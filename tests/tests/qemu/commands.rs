@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
-use xtask::qmp::Qmp;
-use xtask::report::Report;
-use xtask::{build, linux, place};
+use xtask::{Qmp, build};
 
 /// What a command left.
 #[derive(Debug)]
@@ -28,8 +26,8 @@ pub fn command(flags: &str) -> Result<Command, Failed> {
     if !BUILT.get_or_init(build) {
         return Err("xtask does not compile".into());
     }
-    let mut command = Command::new(place::target().join("debug").join("xtask"));
-    command.args(flags.split_whitespace()).current_dir(place::workspace()).stdin(Stdio::null());
+    let mut command = Command::new(build::target_directory().join("debug").join("xtask"));
+    command.args(flags.split_whitespace()).current_dir(build::workspace()).stdin(Stdio::null());
     Ok(command)
 }
 
@@ -69,12 +67,8 @@ fn json_equals_linux(granule: &str) -> Result<(), Failed> {
     let flags = format!("qemu --json --granule {granule} --device-size 1G --leaf linux --altmap nvdimm");
     let ended = run(command(&flags)?)?;
     ensure(ended.status == Some(0), "the run does not pass", &ended)?;
-    let report: Report =
-        serde_json::from_str(&ended.out).map_err(|error| format!("not one object: {error}\n{}", ended.out))?;
-    let vector = linux::comparable(&report);
-    ensure(vector.is_some(), "not the run that was measured on Linux", &ended)?;
-    let differences = vector.map(|vector| linux::differences(&report, vector)).unwrap_or_default();
-    ensure(differences.is_empty(), &differences.join("\n"), &ended)
+    let differences = xtask::equals_linux(&ended.out).err().unwrap_or_default();
+    ensure(differences.is_empty(), &differences, &ended)
 }
 
 fn screen_in_a_pipe() -> Result<(), Failed> {

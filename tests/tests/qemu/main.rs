@@ -2,17 +2,12 @@
 //!
 //! The boots go through the code of `cargo xtask qemu`. Filters, `--list` and `cargo nextest` work as usual.
 
-use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tests::{CASES, Case, Ends};
-use xtask::job::Job;
-use xtask::line::{Boot, shell};
-use xtask::outcome::{Outcome, Run};
-use xtask::place::Image;
-use xtask::{build, machine};
+use xtask::{Boot, Image, Job, Run, Status, build, shell};
 
 mod commands;
 mod gdb;
@@ -63,29 +58,29 @@ fn boot(flags: &str, case: &Case) -> Result<(), Failed> {
     built()?;
     let job = Job::from_flags(flags).map_err(|stop| stop.why)?;
     let boot = Boot { image: Image::Test, test: Some(case.name.to_owned()), ..Boot::main_job(job) };
-    let run = machine::run(&boot, TIME_LIMIT, |_, _| {}).map_err(|stop| stop.why)?;
+    let run = xtask::run(&boot, TIME_LIMIT, |_| {}).map_err(|stop| stop.why)?;
     if ended_well(case, &run) { Ok(()) } else { Err(evidence(case, &boot, &run).into()) }
 }
 
 fn ended_well(case: &Case, run: &Run) -> bool {
-    match (case.ends, &run.outcome) {
-        (Ends::Pass, Outcome::Pass) => run.tests().any(|name| name == case.name),
-        (Ends::Fail(says), Outcome::Fail) => run.failures().any(|text| text.contains(says)),
-        (Ends::Refused(says), Outcome::Refused(text)) | (Ends::Panic(says), Outcome::Panic(text)) => {
-            text.contains(says)
+    let (status, says) = match case.ends {
+        Ends::Pass => {
+            return run.end.status == Status::Pass && run.said("test").any(|text| text == format!("{} ok", case.name));
         }
-        _ => false,
-    }
+        Ends::Fail(says) => (Status::Fail, says),
+        Ends::Refused(says) => (Status::Refused, says),
+        Ends::Panic(says) => (Status::Panic, says),
+    };
+    run.end.status == status && run.end.why.contains(says)
 }
 
 /// What a person needs: expected and actual end, QEMU's line, the console.
 fn evidence(case: &Case, boot: &Boot, run: &Run) -> String {
-    let mut text = format!("expected {:?}, got {:?} after {:?}\n", case.ends, run.outcome, run.elapsed);
-    let _ = writeln!(text, "{}\n--- console", shell(&boot.line()));
-    for line in &run.lines {
-        let _ = writeln!(text, "{line}");
-    }
-    let frames = xtask::backtrace::symbolise(&boot.image.path(), run.frames());
-    frames.iter().for_each(|frame| text.push_str(&format!("  {frame}\n")));
-    text
+    let ends = format!("expected {:?}, got {:?} after {:?}", case.ends, run.end, run.elapsed);
+    let frames = xtask::backtrace(&boot.image.path(), run.frames());
+    [ends, shell(&boot.line()), "--- console".to_owned()]
+        .iter()
+        .chain(&run.console)
+        .chain(&frames)
+        .fold(String::new(), |text, line| text + line + "\n")
 }

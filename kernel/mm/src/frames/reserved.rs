@@ -30,6 +30,7 @@ impl Reserved {
     /// # Errors
     ///
     /// [`OutOfFrames`] if there are fewer; then none has been taken.
+    #[inline]
     pub fn take<M: Memory, F: Frames>(
         memory: &mut M,
         frames: &mut F,
@@ -55,6 +56,7 @@ impl Reserved {
     /// # Panics
     ///
     /// If more are used than were reserved: the plan that counted them was wrong.
+    #[inline]
     pub fn pop<M: Memory>(&mut self, memory: &M) -> PhysAddr {
         assert!(self.count > 0, "the plan reserved too few frames");
         let frame = self.top;
@@ -65,11 +67,13 @@ impl Reserved {
 
     /// How many are left.
     #[must_use]
+    #[inline]
     pub const fn count(&self) -> u64 {
         self.count
     }
 
     /// Gives back those that are left.
+    #[inline]
     pub fn give_back<M: Memory, F: Frames>(mut self, memory: &mut M, frames: &mut F) {
         while self.count > 0 {
             let frame = self.pop(memory);

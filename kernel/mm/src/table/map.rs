@@ -105,6 +105,7 @@ impl<M: Machine> Tables<M> {
 
     /// Writes the leaves of `stretch`, making tables from `spare` where they are missing. `frame` gives the frame of each
     /// descriptor in turn. What was made is reachable only after [`publish`](Self::publish).
+    #[inline]
     pub(crate) fn map(
         &mut self,
         stretch: Stretch,

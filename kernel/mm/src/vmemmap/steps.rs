@@ -21,6 +21,7 @@ pub(crate) struct Reservation {
 
 impl Memmap {
     /// Tables that are missing; reads only.
+    #[inline]
     pub(crate) fn check<M: Machine>(&self, tables: &Tables<M>, storage: &Storage) -> Result<u64, PopulateError> {
         let missing = tables.missing_tables(self.stretches())?;
         if let Storage::Altmap(altmap) = storage {
@@ -29,6 +30,7 @@ impl Memmap {
         Ok(missing)
     }
 
+    #[inline]
     pub(crate) fn reserve<M: Machine, F: Frames>(
         &self,
         machine: &mut M,
@@ -60,6 +62,7 @@ impl Memmap {
     }
 
     /// Writes the leaves and the tables that they need, links them, and returns the tables that it did not need.
+    #[inline]
     pub(crate) fn map<M: Machine>(&self, tables: &mut Tables<M>, storage: &mut Storage, mut taken: Reservation) -> Reserved {
         let made = taken.tables.count();
         match storage {
@@ -80,6 +83,7 @@ impl Memmap {
     }
 
     /// Initialises the struct pages, one [`access`](crate::seam::Memory::access) a descriptor.
+    #[inline]
     pub(crate) fn initialise<M: Machine, P: Meta>(&self, machine: &mut M, roles: &Roles) {
         let granule = self.layout.granule();
         for stretch in self.stretches() {
@@ -95,6 +99,7 @@ impl Memmap {
 }
 
 /// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
+#[inline]
 pub(crate) fn consecutive<M>(
     first: PhysAddr,
     stretch: Stretch,
