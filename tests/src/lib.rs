@@ -31,5 +31,48 @@ const fn passes(name: &'static str) -> Case {
     Case { name, flags: "", on: "", ends: Ends::Pass }
 }
 
+impl Case {
+    /// With more flags.
+    const fn flags(self, flags: &'static str) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// Only on the configurations whose name contains this.
+    const fn on(self, on: &'static str) -> Self {
+        Self { on, ..self }
+    }
+}
+
+const fn panics(name: &'static str, says: &'static str) -> Case {
+    Case { name, flags: "", on: "", ends: Ends::Panic(says) }
+}
+
+const fn fails(name: &'static str, says: &'static str) -> Case {
+    Case { name, flags: "", on: "", ends: Ends::Fail(says) }
+}
+
 /// Every bootable test.
-pub const CASES: &[Case] = &[passes("hot_add::memmap_lies_in_the_altmap")];
+pub const CASES: &[Case] = &[
+    passes("boot::every_page_of_ram_has_a_struct_page"),
+    passes("boot::nothing_is_writable_and_executable"),
+    passes("boot::text_and_its_alias_are_read_only"),
+    passes("boot::the_lower_half_is_off"),
+    passes("boot::registers_are_what_the_regime_says"),
+    panics("boot::a_stack_overflow_hits_the_guard", "guard").on("neoverse-n1"),
+    panics("boot::a_panic_says_where", "on purpose").on("::max"),
+    passes("hot_add::memmap_lies_in_the_altmap"),
+    passes("hot_add::memmap_lies_in_ram"),
+    passes("hot_add::every_struct_page_is_initialised").flags("--device-size 1G"),
+    passes("hot_add::the_reserve_is_never_written"),
+    passes("hot_add::the_linear_map_reaches_every_end"),
+    passes("hot_add::a_small_altmap_is_refused_and_nothing_changes"),
+    passes("hot_add::an_overlap_is_refused_and_the_first_range_stays"),
+    passes("hot_add::out_of_ram_changes_nothing_and_a_retry_works").flags("--device-size 1G"),
+    passes("hot_remove::books_balance"),
+    passes("hot_remove::neighbours_go_in_either_order"),
+    passes("hot_remove::a_hundred_rounds_leave_no_trace").flags("--device-size 1G"),
+    passes("tlb::loads_fault_after_the_removal"),
+    fails("tlb::a_missing_invalidation_is_seen", "a stale translation"),
+    // QEMU forgets everything at an invalidation once it has seen a leaf above 4K: only base pages at 4K show this one.
+    fails("tlb::an_invalidation_of_another_page_is_seen", "a stale translation").flags("--device-size 2M").on("pages"),
+];

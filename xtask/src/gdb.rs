@@ -21,8 +21,8 @@ use crate::tool::{self, Tool};
 const STORY: [(&str, bool, &str); 4] = [
     ("_start", true, "entry: the first instruction, MMU off, at the physical address"),
     ("mmu_on", false, "MMU on: the first instruction at the high address"),
-    ("populate", false, "populate: the vmemmap of the device range is about to be built"),
-    ("remove", false, "remove: the range is about to go"),
+    ("populate", false, "populate: the vmemmap is about to be built; x0 points to its first descriptor"),
+    ("remove", false, "remove: the range is about to go; x0 points to the same descriptor"),
 ];
 
 /// What to debug.

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn exit_status_0_passes_only_if_the_kernel_says_so() {
         assert_eq!([exited(0, "@test a::b ok"), exited(0, "@held"), exited(0, "@fail stale\n@pass")], [0, 0, 1]);
-        for console in ["booting", "@test a::b", "@passed", " @pass"] {
+        for console in ["booting", "@test a::b", "@tests a::b ok", "@passed", " @pass"] {
             assert_eq!(exited(0, console), 4, "{console}");
         }
     }

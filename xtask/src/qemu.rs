@@ -1,7 +1,7 @@
 //! `cargo xtask qemu`: build, boot, and show what the kernel reports.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -47,7 +47,7 @@ impl Qemu {
         self.job.check()?;
         let mut boot = Boot::main_job(self.job.clone());
         if self.hold {
-            (boot.hold, boot.gdb) = (Some(socket()), Some(free_address()?));
+            (boot.hold, boot.gdb) = (Some(socket_below(&build::target_directory())), Some(free_address()?));
         }
         if self.dry_run {
             println!("{}", shell(&boot.line()));
@@ -162,9 +162,9 @@ pub fn free_address() -> Result<String, Stop> {
 }
 
 /// A Unix socket's path has at most 107 bytes.
-fn socket() -> PathBuf {
+fn socket_below(target: &Path) -> PathBuf {
     let name = format!("qmp-{}.sock", std::process::id());
-    let near = build::target_directory().join(&name);
+    let near = target.join(&name);
     if near.is_absolute() && near.as_os_str().len() < 100 { near } else { std::env::temp_dir().join(name) }
 }
 
@@ -195,6 +195,10 @@ mod tests {
 
     #[test]
     fn sockets_stay_short_enough_to_be_bound() {
-        assert!(socket().as_os_str().len() < 108 && socket().is_absolute());
+        for target in ["/work/target", "target", &format!("/{}", "deep/".repeat(20))] {
+            let socket = socket_below(Path::new(target));
+            assert!(socket.as_os_str().len() < 108 && socket.is_absolute(), "{}", socket.display());
+        }
+        assert!(socket_below(Path::new("/work/target")).starts_with("/work/target"));
     }
 }

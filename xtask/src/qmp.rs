@@ -93,15 +93,15 @@ mod tests {
 
     #[test]
     fn errors_nonsense_and_a_closed_connection_are_errors() {
-        for answer in [
-            "{\"error\": {\"desc\": \"no such command\"}}\n",
-            "{\"return\": \"Cannot access memory\"}\n",
-            "hello\n",
-            "",
+        for (answer, says) in [
+            ("{\"error\": {\"desc\": \"no such command\"}}\n", "no such command"),
+            ("{\"return\": \"Cannot access memory\"}\n", "Cannot access memory"),
+            ("hello\n", "not an answer: hello"),
+            ("", "not an answer"),
         ] {
             let (mut monitor, theirs) = monitor(answer);
             theirs.shutdown(std::net::Shutdown::Write).unwrap();
-            assert!(monitor.read_physical(0).is_err(), "{answer}");
+            assert!(monitor.read_physical(0).unwrap_err().why.contains(says), "{answer}");
         }
     }
 }

@@ -14,7 +14,7 @@ const GREEN: Style = AnsiColor::Green.on_default();
 const RED: Style = AnsiColor::Red.on_default();
 const BOLD: Style = Style::new().bold();
 /// Where the comparison with Linux stands.
-const MARK_COLUMN: usize = 97;
+const MARK_COLUMN: usize = 98;
 const COLUMNS: usize = 110;
 
 /// What the screen shows beside the report.
@@ -86,13 +86,15 @@ fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
         |name, leaf: Leaf, words: &str| row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0));
     let memmap = row("memmap", &format!("{:x}..{:x}   {ours}, {tables}", map.start.0, map.end.0));
     let both = format!("{memmap}   linear: {linear}");
-    let mut lines = if width(&both) <= COLUMNS { vec![both] } else { vec![memmap, row("linear", &linear)] };
+    let fits = width(&both) <= COLUMNS;
+    let mut lines = vec![if fits { both } else { memmap }];
     if let (Some(first), Some(kind)) = (map.first.first(), map.leaves.first()) {
         let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
         lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
     }
     let frame = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
     lines.push(marked(line("  last", map.last, &frame), equal.map(|equal| equal.last)));
+    lines.extend((!fits).then(|| row("linear", &linear)));
     lines
 }
 
@@ -120,7 +122,7 @@ fn marked(line: String, equal: Option<bool>) -> String {
 
 fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
     let kind = |leaves: &Leaves| match (leaves.contiguous, level_of(leaves, granule)) {
-        (true, _) => format!("{} of {}", plural(leaves.count, "contiguous run"), human(leaves.size.0)),
+        (true, _) => format!("{} of {}", plural(leaves.count, "run"), human(leaves.size.0)),
         (false, Level::L3) => format!("{} at L3", plural(leaves.count, "page")),
         (false, level) => format!("{} at {level}", plural(leaves.count, "block")),
     };

@@ -93,10 +93,8 @@ fn has_core() -> bool {
 }
 
 fn holds_core(room: &Path) -> bool {
-    let names = room.read_dir().into_iter().flatten().flatten().map(|file| file.file_name().into_string());
-    names
-        .flatten()
-        .any(|name| name.starts_with("libcore-") && Path::new(&name).extension().is_some_and(|end| end == "rlib"))
+    let mut names = room.read_dir().into_iter().flatten().flatten().map(|file| file.file_name());
+    names.any(|name| name.to_string_lossy().starts_with("libcore-"))
 }
 
 fn version_of(program: &str) -> Option<Version> {

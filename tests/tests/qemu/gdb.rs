@@ -4,24 +4,20 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::commands::{command, ensure, run};
 
-/// Walks to the first leaf of the default device at 64K (L1 63, L2 7934, L3 48) and watches its slot.
+/// The MMU goes on by the instruction 12 bytes before `mmu_on`, at its physical address. At `populate`, `x0` points to the
+/// slot of the first vmemmap descriptor.
 const SCRIPT: &str = r#"
 set language c
 hbreak *($mmu_on + $load - 12)
 continue
 printf "before: pc %#lx, MMU %d\n", $pc, (int)($SCTLR & 1)
 stepi
-printf "across: MMU %d\n", (int)($SCTLR & 1)
+printf "across: pc %#lx, MMU %d\n", $pc, (int)($SCTLR & 1)
 stepi
 stepi
 printf "after: pc %#lx\n", $pc
 continue
-maintenance packet Qqemu.PhyMemMode:1
-set $level2 = *(unsigned long *)(($TTBR1_EL1 & 0xfffffffffffe) + 63 * 8) & 0xffffffff0000
-set $level3 = *(unsigned long *)($level2 + 7934 * 8) & 0xffffffff0000
-maintenance packet Qqemu.PhyMemMode:0
-set $slot = (unsigned long *)(0xffff000000000000 + $level3 - 0x40000000 + 48 * 8)
-printf "slot %#lx holds %#lx\n", $slot, *$slot
+set $slot = (unsigned long *)$x0
 watch -location *$slot
 continue
 printf "first descriptor %016lx\n", *$slot
@@ -38,9 +34,11 @@ fn story() -> Result<(), Failed> {
     let flags = format!("gdb --granule 64k --leaf linux --altmap nvdimm --batch {}", script.display());
     let ended = run(command(&flags)?)?;
     std::fs::remove_file(&script)?;
-    for line in ["MMU 0\n", "across: MMU 1\n", "after: pc 0xffffffff", "== MMU on", "== populate"] {
+    for line in
+        ["before: pc 0x4", "MMU 0\n", "across: pc 0x4", "MMU 1\n", "after: pc 0xffffffff", "== MMU on", "== populate"]
+    {
         ensure(ended.out.contains(line), &format!("no {line:?}"), &ended)?;
     }
-    ensure(ended.out.contains("first descriptor 00e80001"), "no descriptor of the device's frames", &ended)?;
+    ensure(ended.out.contains("first descriptor 00e8000100010703"), "not the descriptor that Linux writes", &ended)?;
     ensure(ended.status == Some(0), "gdb complains", &ended)
 }

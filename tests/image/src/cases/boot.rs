@@ -1,0 +1,105 @@
+//! What boot leaves behind.
+
+use aarch64_cpu::registers::{MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1};
+use kernel::boot::BootInfo;
+use kernel::boot::image::Part;
+use kernel::exceptions::probe;
+use kernel::exceptions::syndrome::FaultKind;
+use vmemmap::addr::{Pfn, PhysAddr, VirtAddr};
+use vmemmap::descriptor::Descriptor;
+use vmemmap::granule::{Granule, GranuleSize, Level};
+use vmemmap::meta::StructPage;
+use vmemmap::regime::MAIR;
+use vmemmap::seam::Machine;
+
+use crate::world::World;
+
+pub fn ram_has_struct_pages<M: Machine>(world: &World<M>) {
+    let shift = M::Granule::SIZE.shift();
+    for range in world.boot.ram.as_slice() {
+        for address in (range.start().value()..range.end().value()).step_by(1 << shift) {
+            let pfn = Pfn::containing(PhysAddr::new(address), shift);
+            assert!(world.map.is_valid(pfn), "{pfn:?} of RAM is not valid");
+            let page = world.map.layout().page(pfn);
+            let flags = probe::load(page).unwrap_or_else(|fault| panic!("{pfn:?}: {fault:?}"));
+            assert_eq!(flags & (StructPage::DEVICE | StructPage::RESERVED), 0);
+        }
+    }
+    let device = Pfn::containing(world.device.start(), shift);
+    assert!(!world.map.is_valid(device), "device memory is not valid before it is added");
+}
+
+/// Visits every leaf under the root.
+fn for_each_leaf<M: Machine>(world: &World<M>, table: PhysAddr, level: Level, visit: &mut impl FnMut(Descriptor)) {
+    let regime = world.map.tables().regime();
+    for index in 0..regime.entries(level) {
+        let descriptor = Descriptor::from_bits(world.map.tables().machine().read(table.add(index * 8)));
+        if descriptor.is_table(level) {
+            for_each_leaf(world, descriptor.address(regime.granule(), regime.output()), level.child(), visit);
+        } else if descriptor.is_leaf(level) {
+            visit(descriptor);
+        }
+    }
+}
+
+pub fn write_xor_execute<M: Machine>(world: &World<M>) {
+    const READ_ONLY: u64 = 1 << 7;
+    const PXN: u64 = 1 << 53;
+    const UXN: u64 = 1 << 54;
+    let tables = world.map.tables();
+    let mut executable = 0;
+    for_each_leaf(world, tables.root(), tables.regime().start_level(), &mut |leaf| {
+        let bits = leaf.bits();
+        assert!(bits & READ_ONLY != 0 || bits & PXN != 0, "{leaf} is writable and executable");
+        assert!(bits & UXN != 0, "{leaf} is executable at EL0");
+        executable += u64::from(bits & PXN == 0);
+    });
+    assert!(executable > 0, "the kernel's text is a leaf too");
+    assert!(SCTLR_EL1.is_set(SCTLR_EL1::WXN));
+}
+
+pub fn text_is_read_only<M: Machine>(world: &World<M>) {
+    let text = Part::ALL.into_iter().find(|part| part.name().contains("text")).expect("the image has text");
+    let linked = text.linked().start();
+    let offset = linked.since(Part::ALL[0].linked().start());
+    let alias = world.map.layout().linear_address(world.boot.image.start().add(offset));
+    for address in [linked, alias] {
+        assert!(probe::load(address).is_ok());
+        // SAFETY: if it goes through, the case has failed and the boot ends.
+        let fault = unsafe { probe::store(address, 0) }.expect_err("text can be written");
+        assert_eq!((fault.far, fault.status.kind), (address, FaultKind::Permission));
+    }
+}
+
+pub fn lower_half_is_off() {
+    for address in [0, 0x4000_0000, 0x4020_0000] {
+        let fault = probe::load(VirtAddr::new(address)).expect_err("the lower half translates");
+        assert_eq!(fault.status.kind, FaultKind::Translation);
+    }
+}
+
+/// The register crate reads the fields that our own arithmetic wrote.
+pub fn registers(boot: &BootInfo) {
+    let (tg0, tg1) = match boot.config.granule {
+        GranuleSize::K4 => (0, 2),
+        GranuleSize::K16 => (2, 1),
+        GranuleSize::K64 => (1, 3),
+    };
+    assert_eq!((TCR_EL1.read(TCR_EL1::TG0), TCR_EL1.read(TCR_EL1::TG1)), (tg0, tg1));
+    assert_eq!(TCR_EL1.read(TCR_EL1::T1SZ), u64::from(64 - boot.config.va_bits));
+    assert_eq!((TCR_EL1.read(TCR_EL1::HA), TCR_EL1.read(TCR_EL1::HD)), (0, 0));
+    assert_eq!((TCR_EL1.read(TCR_EL1::EPD0), TCR_EL1.read(TCR_EL1::EPD1)), (1, 0));
+    assert_eq!((TCR_EL1.read(TCR_EL1::SH1), TCR_EL1.read(TCR_EL1::IRGN1), TCR_EL1.read(TCR_EL1::ORGN1)), (3, 1, 1));
+    assert_eq!(MAIR_EL1.get(), MAIR);
+    assert_eq!(boot.root.value() % boot.regime.root_alignment(), 0);
+}
+
+/// Never returns normally: the guard page below the stack ends it.
+pub fn overflow_the_stack() {
+    #[inline(never)]
+    fn deeper(depth: u64) -> u64 {
+        let frame = core::hint::black_box([depth; 64]);
+        if depth == 0 { 0 } else { deeper(depth - 1) + frame[(depth % 64) as usize] }
+    }
+    core::hint::black_box(deeper(1 << 40));
+}

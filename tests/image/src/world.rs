@@ -1,0 +1,96 @@
+//! What a case finds: the memory map of a machine that has booted, and device memory to add.
+
+use alloc::vec::Vec;
+
+use kernel::boot::{BootInfo, refuse};
+use kernel::exit::{self, Status};
+use kernel::memory::{MemoryMap, bring_up};
+use kernel::println;
+use kernel::prove::Failures;
+use vmemmap::addr::{PhysRange, VirtAddr};
+use vmemmap::altmap::Altmap;
+use vmemmap::granule::Granule;
+use vmemmap::hotplug::{LINEAR_PROTECTION, Region, Request};
+use vmemmap::mapping::{self, Mapping};
+use vmemmap::seam::Machine;
+use vmemmap_aarch64::El1;
+
+/// A booted machine.
+pub struct World<M> {
+    pub boot: &'static BootInfo,
+    pub map: MemoryMap<M>,
+    pub device: PhysRange,
+}
+
+impl<G: Granule, M: Machine<Granule = G>> World<M> {
+    /// The world of this boot, on the machine that `around` makes of EL1's.
+    pub fn new(boot: &'static BootInfo, around: impl FnOnce(El1<G>) -> M) -> Self {
+        let map = bring_up(boot, around).unwrap_or_else(|error| refuse(error));
+        let device = boot.config.device.unwrap_or_else(|| refuse("a test needs device=BASE,BYTES"));
+        let device = PhysRange::new(device.base, device.bytes).unwrap_or_else(|| refuse("the device wraps"));
+        Self { boot, map, device }
+    }
+}
+
+impl<M: Machine> World<M> {
+    /// A request for part of the device, with an altmap that is just large enough behind `reserve` frames.
+    pub fn request(&self, range: PhysRange, reserve: u64) -> Request {
+        let policy = self.boot.config.leaf;
+        Request::new(range).policy(policy).altmap(Altmap::tight(self.map.layout(), range, policy, reserve))
+    }
+
+    /// Adds a range, which must work.
+    pub fn add(&mut self, request: Request) -> Region {
+        match self.map.plan(request) {
+            Ok(plan) => plan.commit().unwrap_or_else(|error| panic!("commit: {error}")),
+            Err(error) => panic!("plan: {error}"),
+        }
+    }
+
+    /// Removes a region, which must work.
+    pub fn remove(&mut self, region: Region) {
+        self.map.remove(region).unwrap_or_else(|error| panic!("remove: {error}"));
+    }
+
+    /// The `index`-th of `count` equal parts of the device.
+    pub fn part(&self, index: u64, count: u64) -> PhysRange {
+        let bytes = self.device.bytes() / count;
+        PhysRange::new(self.device.start().add(index * bytes), bytes).expect("a part of a range")
+    }
+
+    /// The linear map of a range.
+    pub fn linear(&self, range: PhysRange) -> Mapping {
+        let regime = self.map.tables().regime();
+        Mapping::linear(regime, self.map.layout(), range, self.boot.config.leaf, LINEAR_PROTECTION)
+    }
+
+    /// Runs `work` while the linear map shows `range`, which is not added.
+    pub fn with_linear(&mut self, range: PhysRange, work: impl FnOnce(&Self)) {
+        let linear = self.linear(range);
+        let mut frames = kernel::memory::RamFrames::current();
+        mapping::map(self.map.tables_mut(), &mut frames, &linear).unwrap_or_else(|error| panic!("{error}"));
+        work(self);
+        mapping::unmap(self.map.tables_mut(), &mut frames, &linear);
+    }
+
+    /// The words of memory that the linear map shows at `range`.
+    pub fn words(&self, range: PhysRange) -> impl Iterator<Item = *mut u64> {
+        let start = self.map.layout().linear_address(range.start());
+        (0..range.bytes()).step_by(8).map(move |offset| pointer(start.add(offset)))
+    }
+}
+
+/// An address as a pointer.
+pub fn pointer(address: VirtAddr) -> *mut u64 {
+    core::ptr::with_exposed_provenance_mut(address.value() as usize)
+}
+
+/// Ends the boot as failed if anything was found, else goes on.
+pub fn expect_none(failures: &Failures) {
+    if failures.is_empty() {
+        return;
+    }
+    let lines: Vec<_> = failures.iter().take(8).collect();
+    lines.iter().for_each(|failure| println!("@fail {failure}"));
+    exit::exit(Status::Fail)
+}
