@@ -140,9 +140,7 @@ impl Story {
     fn touch<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Vec<VirtAddr> {
         let memmap = region.memmap(map.layout()).stretches();
         let linear = self.linear(map).stretches();
-        let mut touched = prove::touch(|| leaf_vas::<M::Granule>(linear.clone()), &mut self.failures);
-        touched.splice(..0, prove::touch(|| leaf_vas::<M::Granule>(memmap.clone()), &mut self.failures));
-        touched
+        prove::touch::<M::Granule>([&memmap, &linear], &mut self.failures)
     }
 
     /// RAM, tables and altmap must be what they were; returns the difference in frames.

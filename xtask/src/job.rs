@@ -65,13 +65,13 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job from flags as a user types them.
+    /// A job from flags as a user types them; the last of a kind holds.
     ///
     /// # Errors
     /// clap's, in one line.
     pub fn from_flags(flags: &str) -> Result<Self, Stop> {
         let words = ["job"].into_iter().chain(flags.split_whitespace());
-        let matches = Self::augment_args(Command::new("job")).try_get_matches_from(words);
+        let matches = Self::augment_args(Command::new("job").args_override_self(true)).try_get_matches_from(words);
         let job = matches.and_then(|matches| Self::from_arg_matches(&matches));
         job.map_err(|error| Stop::refused(crate::one_line(&error)))
     }

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use vmemmap::addr::{PhysAddr, VirtAddr};
+use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::leaf::Stretches;
@@ -22,12 +22,17 @@ pub struct Leaf {
     pub descriptor: u64,
 }
 
-/// The addresses of the descriptors of `stretches`, one each, contiguous members included.
-pub fn leaf_vas<G: Granule>(stretches: Stretches) -> impl Iterator<Item = VirtAddr> {
+/// What each descriptor of `stretches` translates, contiguous members one by one.
+pub fn leaf_ranges<G: Granule>(stretches: Stretches) -> impl Iterator<Item = VirtRange> {
     stretches.flat_map(|stretch| {
-        let step = 1_u64 << G::SIZE.level_shift(stretch.leaf.level);
-        (0..stretch.descriptors(G::SIZE)).map(move |index| stretch.va.add(index * step))
+        let bytes = 1_u64 << G::SIZE.level_shift(stretch.leaf.level);
+        (0..stretch.descriptors(G::SIZE)).map(move |index| VirtRange::new(stretch.va.add(index * bytes), bytes))
     })
+}
+
+/// The first address that each of them translates.
+pub fn leaf_vas<G: Granule>(stretches: Stretches) -> impl Iterator<Item = VirtAddr> {
+    leaf_ranges::<G>(stretches).map(VirtRange::start)
 }
 
 /// The leaves as the tables hold them now.

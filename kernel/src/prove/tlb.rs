@@ -3,16 +3,25 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use vmemmap::addr::VirtAddr;
+use vmemmap::addr::{VirtAddr, VirtRange};
+use vmemmap::granule::Granule;
+use vmemmap::leaf::Stretches;
 use vmemmap::seam::Machine;
 use vmemmap::table::Tables;
 
 use super::Failures;
+use super::tables::leaf_ranges;
 use crate::exceptions::probe;
 use crate::exceptions::syndrome::FaultKind;
 
-/// How many addresses are touched before a removal: few enough for QEMU to keep all of them in its TLB.
-const TOUCHED: usize = 24;
+/// How many addresses of each map are touched before a removal: few enough for QEMU to keep all of them in its TLB.
+const TOUCHED: usize = 12;
+
+/// What an entry of QEMU's TLB covers, whatever the granule.
+const QEMU_PAGE_BYTES: u64 = 4096;
+
+/// Entries of QEMU's TLB when it is smallest.
+const PLACES: u64 = 256;
 
 /// A fault on a removed address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,16 +32,34 @@ pub struct Gone {
     pub level: i8,
 }
 
-/// Loads from some of `addresses`, evenly spread, so that their translations are cached; returns those.
-pub fn touch<A: Iterator<Item = VirtAddr>>(addresses: impl Fn() -> A, failures: &mut Failures) -> Vec<VirtAddr> {
-    let every = addresses().count().div_ceil(TOUCHED).max(1);
-    let touched: Vec<_> = addresses().step_by(every).collect();
+/// Loads from some of the leaves of each of `maps`, evenly spread, so that their translations are cached; returns the
+/// addresses loaded.
+///
+/// QEMU's TLB is direct mapped by 4 KiB page, 256 places and more: leaves far apart tend to fall into one place and push
+/// each other out. So each load goes to a page with a place of its own.
+pub fn touch<G: Granule>(maps: [&Stretches; 2], failures: &mut Failures) -> Vec<VirtAddr> {
+    let mut touched = Vec::new();
+    for map in maps {
+        let every = leaf_ranges::<G>(map.clone()).count().div_ceil(TOUCHED).max(1);
+        for first in (0..TOUCHED).map(|index| index * every) {
+            let place = touched.len() as u64 * 5 % PLACES;
+            let mut leaves = leaf_ranges::<G>(map.clone()).skip(first).take(PLACES as usize);
+            touched.extend(leaves.find_map(|leaf| page_in_place(leaf, place)));
+        }
+    }
     for &va in &touched {
         if let Err(fault) = probe::load(va) {
             failures.push(format!("a load of {va} faults before the removal: {:?}", fault.status));
         }
     }
     touched
+}
+
+/// The first page of `leaf` that falls into `place` of QEMU's TLB.
+fn page_in_place(leaf: VirtRange, place: u64) -> Option<VirtAddr> {
+    let page = leaf.start().value() / QEMU_PAGE_BYTES;
+    let offset = place.wrapping_sub(page) % PLACES * QEMU_PAGE_BYTES;
+    (offset < leaf.bytes()).then(|| leaf.start().add(offset))
 }
 
 /// Loads from each removed address: it must take a translation fault, with the right FAR, at the level where the walk of
