@@ -86,8 +86,7 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     let machine = around(unsafe { El1::new(offset) });
     // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
     let tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
-    let mut map =
-        Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
+    let mut map = Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
     for sections in boot_sections(boot, G::SIZE.section_shift()) {
         map.add_boot_ram(sections, boot.config.leaf).map_err(BringUpError::Populate)?;
     }

@@ -120,52 +120,70 @@ impl Report<'_> {
 
     fn geometry(&self, report: &mut Object) {
         let BootInfo { config, layout, registers, cpu, .. } = self.boot;
-        report.text("result", match self.verdict {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "fail",
-            Verdict::Held => "held",
-        });
+        report.text(
+            "result",
+            match self.verdict {
+                Verdict::Pass => "pass",
+                Verdict::Fail => "fail",
+                Verdict::Held => "held",
+            },
+        );
         report.text("granule", config.granule.name());
         report.value("va_bits", config.va_bits);
         report.value("pa_bits", cpu.output_bits());
         report.value("cpus", 1);
         report.value("struct_page_size", layout.struct_page_bytes());
-        report.text("leaf_policy", match config.leaf {
-            LeafPolicy::Largest => "largest",
-            LeafPolicy::Linux => "linux",
-            LeafPolicy::Pages => "pages",
-        });
+        report.text(
+            "leaf_policy",
+            match config.leaf {
+                LeafPolicy::Largest => "largest",
+                LeafPolicy::Linux => "linux",
+                LeafPolicy::Pages => "pages",
+            },
+        );
         report.hex("page_offset", layout.linear().start().value());
         report.hex("page_end", layout.linear().end().value());
         report.hex("memstart", layout.memstart());
         report.hex("vmemmap_start", layout.vmemmap().start().value());
         report.hex("vmemmap_end", layout.vmemmap().end().value());
-        report.value("registers", Object::with(|object| {
-            object.hex("tcr_el1", registers.tcr);
-            object.hex("mair_el1", registers.mair);
-            object.hex("sctlr_el1", registers.sctlr);
-            object.hex("ttbr1_el1", registers.ttbr1);
-        }));
+        report.value(
+            "registers",
+            Object::with(|object| {
+                object.hex("tcr_el1", registers.tcr);
+                object.hex("mair_el1", registers.mair);
+                object.hex("sctlr_el1", registers.sctlr);
+                object.hex("ttbr1_el1", registers.ttbr1);
+            }),
+        );
     }
 
     fn maps(&self, report: &mut Object) {
         let range = self.device.range();
         let layout: &Layout = &self.boot.layout;
-        report.value("device", Object::with(|object| {
-            object.text("source", self.device.source());
-            object.hex("base", range.start().value());
-            object.value("size", range.bytes());
-        }));
+        report.value(
+            "device",
+            Object::with(|object| {
+                object.text("source", self.device.source());
+                object.hex("base", range.start().value());
+                object.value("size", range.bytes());
+            }),
+        );
         report.optional("altmap", self.altmap.as_ref().map(altmap));
         let memmap = layout.pages(range);
-        report.value("memmap", Object::with(|object| {
-            map(object, memmap, &self.memmap);
-            object.array("first", self.memmap.first.iter().map(leaf));
-        }));
-        report.value("linear", Object::with(|object| {
-            map(object, layout.linear_range(range), &self.linear);
-            object.optional("first", self.linear.first.first().map(leaf));
-        }));
+        report.value(
+            "memmap",
+            Object::with(|object| {
+                map(object, memmap, &self.memmap);
+                object.array("first", self.memmap.first.iter().map(leaf));
+            }),
+        );
+        report.value(
+            "linear",
+            Object::with(|object| {
+                map(object, layout.linear_range(range), &self.linear);
+                object.optional("first", self.linear.first.first().map(leaf));
+            }),
+        );
     }
 
     fn cost(&self, cost: &Cost) -> Object {
@@ -179,14 +197,17 @@ impl Report<'_> {
             object.value("ram_bytes", cost.ram_bytes);
             object.value("altmap_bytes", cost.altmap_bytes);
             object.value("section_bytes", cost.section_bytes);
-            object.optional("instructions", cost.instructions.map(|(total, phases)| {
-                Object::with(|object| {
-                    object.value("total", total);
-                    object.value("linear", phases.linear);
-                    object.value("populate", phases.populate);
-                    object.value("init", phases.initialise);
-                })
-            }));
+            object.optional(
+                "instructions",
+                cost.instructions.map(|(total, phases)| {
+                    Object::with(|object| {
+                        object.value("total", total);
+                        object.value("linear", phases.linear);
+                        object.value("populate", phases.populate);
+                        object.value("init", phases.initialise);
+                    })
+                }),
+            );
         })
     }
 
@@ -194,12 +215,15 @@ impl Report<'_> {
         Object::with(|object| {
             object.value("leaves", self.proved.0);
             object.value("leaves_at_plan", self.proved.1);
-            object.optional("fault", self.gone.map(|gone| {
-                Object::with(|object| {
-                    object.hex("far", gone.far.value());
-                    object.value("level", gone.level);
-                })
-            }));
+            object.optional(
+                "fault",
+                self.gone.map(|gone| {
+                    Object::with(|object| {
+                        object.hex("far", gone.far.value());
+                        object.value("level", gone.level);
+                    })
+                }),
+            );
             object.value("frames_difference", self.frames_difference);
         })
     }
@@ -219,14 +243,17 @@ fn altmap(altmap: &Altmap) -> Object {
 fn map(object: &mut Object, va: VirtRange, shown: &Shown) {
     object.hex("start", va.start().value());
     object.hex("end", va.end().value());
-    object.array("leaves", shown.leaves.iter().map(|(bytes, contiguous, count)| {
-        Object::with(|object| {
-            object.value("size", bytes);
-            object.value("contiguous", contiguous);
-            object.text("source", shown.source);
-            object.value("count", count);
-        })
-    }));
+    object.array(
+        "leaves",
+        shown.leaves.iter().map(|(bytes, contiguous, count)| {
+            Object::with(|object| {
+                object.value("size", bytes);
+                object.value("contiguous", contiguous);
+                object.text("source", shown.source);
+                object.value("count", count);
+            })
+        }),
+    );
     object.optional("last", shown.last.as_ref().map(leaf));
 }
 
@@ -239,8 +266,7 @@ fn leaf(leaf: &Leaf) -> Object {
 
 fn machine(boot: &BootInfo) -> Object {
     let Cpu { lpa2_4k, lpa2_16k, bbm_level, tlbi_range, ttl, .. } = boot.cpu;
-    let features =
-        [("LPA2", lpa2_4k || lpa2_16k), ("BBM2", bbm_level >= 2), ("TLBIRANGE", tlbi_range), ("TTL", ttl)];
+    let features = [("LPA2", lpa2_4k || lpa2_16k), ("BBM2", bbm_level >= 2), ("TLBIRANGE", tlbi_range), ("TTL", ttl)];
     let named = |wanted: bool| {
         features.into_iter().filter(move |(_, has)| *has == wanted).map(|(name, _)| alloc::format!("\"{name}\""))
     };

@@ -189,13 +189,23 @@ fn proofs(report: &Report) -> Vec<String> {
 
 fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {
     let verdict = |style: Style, word: &str, text: &str| format!("{style}{word:<9}{style:#} {text}");
-    let (ms, start) = (format!("{} ms", shown.elapsed.as_millis()), report.memmap.start.0);
+    let ms = format!("{} ms", shown.elapsed.as_millis());
+    let walk = format!("walk {:x}{}", report.memmap.start.0, regime_flags(report));
     match report.result.as_str() {
         _ if !shown.failures.is_empty() => shown.failures.iter().map(|text| verdict(RED, "FAIL", text)).collect(),
-        "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   walk {start:x}   gdb"))],
-        "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: walk {start:x}"))],
+        "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   {walk}   gdb"))],
+        "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: {walk}"))],
         _ => vec![verdict(RED, "FAIL", &ms)],
     }
+}
+
+/// The flags that tell `walk` what is not its default.
+fn regime_flags(report: &Report) -> String {
+    let granule = match report.granule {
+        GranuleSize::K64 => String::new(),
+        other => format!(" --granule {}", other.name()),
+    };
+    granule + &if report.va_bits == 48 { String::new() } else { format!(" --va-bits {}", report.va_bits) }
 }
 
 fn plural(count: u64, thing: &str) -> String {

@@ -96,3 +96,10 @@ fn what_the_run_cannot_show_and_what_it_costs_stay_on_the_screen() {
         text.contains("\nnot here ") && text.contains("ours gives up") && text.contains("per-page linear permissions")
     );
 }
+
+#[test]
+fn the_next_walk_names_what_is_not_its_default() {
+    assert!(screen(|_| {}, &[]).contains("walk ffffffdfc0300000   gdb"));
+    let changed: Change = |report| (report.granule, report.va_bits) = (GranuleSize::K16, 47);
+    assert!(screen(changed, &[]).contains("walk ffffffdfc0300000 --granule 16k --va-bits 47   gdb"));
+}

@@ -200,10 +200,9 @@ impl PhysRange {
     #[inline]
     pub const fn widen(self, alignment: u64) -> Option<Self> {
         match self.end.0.checked_add(alignment - 1) {
-            Some(end) => Some(Self {
-                start: self.start.align_down(alignment),
-                end: PhysAddr(end).align_down(alignment),
-            }),
+            Some(end) => {
+                Some(Self { start: self.start.align_down(alignment), end: PhysAddr(end).align_down(alignment) })
+            }
             None => None,
         }
     }

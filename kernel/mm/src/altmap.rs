@@ -26,7 +26,9 @@ pub struct Altmap {
 
 /// The storage zone is too small for the struct pages of its range. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the altmap sets {free} frames aside and the vmemmap of the range needs {needed}; set at least that many aside")]
+#[error(
+    "the altmap sets {free} frames aside and the vmemmap of the range needs {needed}; set at least that many aside"
+)]
 pub struct AltmapTooSmall {
     /// Frames set aside.
     pub free: u64,

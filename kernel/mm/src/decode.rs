@@ -41,7 +41,8 @@ impl InWords {
         write!(f, " {}", Bytes(1 << granule.level_shift(self.level)))?;
         f.write_str(if self.bit(7) { " RO" } else { " RW" })?;
         f.write_str(if self.bit(6) { " EL0" } else { "" })?;
-        let flags = [(53, " PXN"), (54, " UXN"), (10, " AF"), (11, " nG"), (50, " GP"), (51, " DBM"), (52, " contiguous")];
+        let flags =
+            [(53, " PXN"), (54, " UXN"), (10, " AF"), (11, " nG"), (50, " GP"), (51, " DBM"), (52, " contiguous")];
         flags.iter().filter(|(bit, _)| self.bit(*bit)).try_for_each(|(_, name)| f.write_str(name))?;
         if !self.bit(10) {
             f.write_str(" (AF clear: faults)")?;
@@ -160,11 +161,7 @@ impl fmt::Display for Cut {
 /// The window of a layout that an address lies in, by name.
 #[must_use]
 pub fn window(layout: &Layout, va: VirtAddr) -> Option<&'static str> {
-    let windows = [
-        (layout.linear(), "linear map"),
-        (layout.vmemmap(), "vmemmap"),
-        (crate::layout::PCI_IO, "PCI I/O"),
-    ];
+    let windows = [(layout.linear(), "linear map"), (layout.vmemmap(), "vmemmap"), (crate::layout::PCI_IO, "PCI I/O")];
     windows.iter().find(|(range, _)| range.contains(va)).map(|(_, name)| *name)
 }
 
@@ -193,7 +190,10 @@ mod tests {
 
     #[test]
     fn tables_and_invalid_descriptors_are_told_apart() {
-        assert_eq!(words(0x1880_0000_4321_0403, Level::L2, GranuleSize::K64), "table 0x43210000 PXNTable UXNTable hot-plug's");
+        assert_eq!(
+            words(0x1880_0000_4321_0403, Level::L2, GranuleSize::K64),
+            "table 0x43210000 PXNTable UXNTable hot-plug's"
+        );
         assert_eq!(words(0, Level::L3, GranuleSize::K64), "invalid, empty");
         assert_eq!(words(0x4321_0702, Level::L3, GranuleSize::K64), "invalid, parked 0x43210000");
         assert_eq!(words(0x4321_0701, Level::L3, GranuleSize::K64), "reserved at L3: bits 1:0 are 01 (faults)");

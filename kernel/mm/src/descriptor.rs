@@ -258,7 +258,8 @@ mod tests {
 
     #[test]
     fn a_parked_descriptor_is_invalid_and_remembers_its_address() {
-        let table = Descriptor::table(PhysAddr::new(0x4321_0000), TableAttributes::MEMMAP.owned(), OutputFormat::Bits48);
+        let table =
+            Descriptor::table(PhysAddr::new(0x4321_0000), TableAttributes::MEMMAP.owned(), OutputFormat::Bits48);
         assert!(table.is_owned() && table.is_table(Level::L2) && !table.is_table(Level::L3));
         let parked = table.parked();
         assert!(!parked.is_valid() && parked.is_parked() && !parked.is_leaf(Level::L2));

@@ -44,7 +44,11 @@ impl<M: Machine> Tables<M> {
     #[must_use]
     #[inline]
     pub unsafe fn adopt(machine: M, root: PhysAddr, regime: Regime) -> Self {
-        assert!(regime.granule() == M::Granule::SIZE, "a regime of {} on a machine of another granule", regime.granule());
+        assert!(
+            regime.granule() == M::Granule::SIZE,
+            "a regime of {} on a machine of another granule",
+            regime.granule()
+        );
         Self { machine, root, regime }
     }
 

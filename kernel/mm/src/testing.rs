@@ -13,8 +13,8 @@ use crate::hotplug::Hotplug;
 use crate::layout::Layout;
 use crate::leaf::LeafPolicy;
 use crate::meta::StructPage;
-use crate::regime::Regime;
 use crate::observe::Event;
+use crate::regime::Regime;
 use crate::seam::{Dsb, Frames, Machine, Memory, Mmu};
 use crate::table::Tables;
 use crate::tlb::Tlbi;
@@ -40,6 +40,13 @@ impl<G: Granule> Plain<G> {
     /// The non-zero words: two machines with the same are the same.
     pub fn image(&self) -> BTreeMap<u64, u64> {
         self.words.iter().filter(|(_, word)| **word != 0).map(|(at, word)| (*at, *word)).collect()
+    }
+}
+
+impl<G: Granule> Plain<G> {
+    /// Whether the whole page at `table` is zero.
+    pub fn is_zero(&self, table: PhysAddr) -> bool {
+        (0..G::SIZE.entries()).all(|index| self.load(table.add(index * 8)) == 0)
     }
 }
 

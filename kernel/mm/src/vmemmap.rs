@@ -5,6 +5,8 @@
 
 mod memmap;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use memmap::Memmap;
 pub(crate) use steps::{Reservation, consecutive};

@@ -33,7 +33,10 @@ impl fmt::Display for CarveOutError {
         match self {
             Self::None => f.write_str("no device memory: give device=BASE,BYTES"),
             Self::Wraps(Device { base, bytes }) => {
-                write!(f, "device memory of {bytes:#x} bytes at {base} wraps around the address space; choose a lower base or a smaller size")
+                write!(
+                    f,
+                    "device memory of {bytes:#x} bytes at {base} wraps around the address space; choose a lower base or a smaller size"
+                )
             }
             Self::Ram { device, ram } => {
                 write!(f, "device memory {device} overlaps RAM {ram}; choose a base at or above {}", ram.end())

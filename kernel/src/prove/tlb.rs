@@ -71,7 +71,8 @@ pub fn gone<M: Machine>(tables: &Tables<M>, addresses: &[VirtAddr], failures: &m
         match probe::load(va) {
             Ok(value) => failures.push(format!("a load of the removed {va} reads {value:#018x}: a stale translation")),
             Err(fault) => {
-                let right = fault.far == va && fault.status.kind == FaultKind::Translation && fault.status.level == level;
+                let right =
+                    fault.far == va && fault.status.kind == FaultKind::Translation && fault.status.level == level;
                 if !right {
                     failures.push(format!("a load of the removed {va} faults as {fault:?}, not at level {level:?}"));
                 }

@@ -34,9 +34,16 @@ fn story() -> Result<(), Failed> {
     let flags = format!("gdb --granule 64k --leaf linux --altmap nvdimm --batch {}", script.display());
     let ended = run(command(&flags)?)?;
     std::fs::remove_file(&script)?;
-    for line in
-        ["before: pc 0x4", "MMU 0\n", "across: pc 0x4", "MMU 1\n", "after: pc 0xffffffff", "== MMU on", "== populate"]
-    {
+    for line in [
+        "breakpoint 1 at 0x402",
+        "before: pc 0x4",
+        "MMU 0\n",
+        "across: pc 0x4",
+        "MMU 1\n",
+        "after: pc 0xffffffff",
+        "== MMU on",
+        "== populate",
+    ] {
         ensure(ended.out.contains(line), &format!("no {line:?}"), &ended)?;
     }
     ensure(ended.out.contains("first descriptor 00e8000100010703"), "not the descriptor that Linux writes", &ended)?;

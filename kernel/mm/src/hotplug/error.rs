@@ -70,7 +70,9 @@ pub enum PlanError {
         range: PhysRange,
     },
     /// An altmap larger than its range.
-    #[error("the altmap's reserve {reserve} and free {free} are more than the {frames} frames of the range; set less aside")]
+    #[error(
+        "the altmap's reserve {reserve} and free {free} are more than the {frames} frames of the range; set less aside"
+    )]
     AltmapTooLarge {
         /// Frames of the driver.
         reserve: u64,

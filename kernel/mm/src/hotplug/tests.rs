@@ -22,6 +22,7 @@ macro_rules! every_granule {
 
 every_granule! {
     leaves_are_linuxs => vectors,
+    every_va_size_works_up_to_its_last_byte => va_sizes,
     removing_what_was_added_leaves_memory_as_it_was => round_trip,
     a_failed_add_changes_nothing_and_can_be_retried => failure_injection,
     every_byte_of_every_struct_page_is_written => struct_pages,
@@ -124,6 +125,33 @@ fn without_frames<G: Granule>(
         at < 0x5000_0000 || map.frames.out.range(..=at).next_back().is_some_and(|(start, bytes)| at < start + bytes)
     };
     image.into_iter().filter(|(at, _)| in_use(*at)).collect()
+}
+
+/// The last range that each linear map can show: roots at level 1 and 2, windows that end where another begins.
+fn va_sizes<G: Granule>() {
+    let sizes: &[u32] = match G::SIZE {
+        GranuleSize::K4 => &[39, 48],
+        GranuleSize::K16 => &[36, 47, 48],
+        GranuleSize::K64 => &[42, 48],
+    };
+    for &va_bits in sizes {
+        let mut map = memory_map::<G>(va_bits);
+        let end = map.layout().mappable(48).end();
+        let device = range(PhysAddr::new(end.value() - GIB), GIB);
+        map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
+        let before = (tables_image(&map), map.frames.out.clone());
+        let region = map.plan(tight(&map, device, LeafPolicy::Largest)).unwrap().commit().unwrap();
+        let last = device.end().value() - 1;
+        let (_, pa) = map.tables().walk(map.layout().linear_address(PhysAddr::new(last))).translation().unwrap();
+        assert_eq!(pa.value(), last, "{} {va_bits}", G::SIZE);
+        map.remove(region).unwrap();
+        assert_eq!(before, (tables_image(&map), map.frames.out.clone()), "{} {va_bits}", G::SIZE);
+        let beyond = range(PhysAddr::new(end.value()), GIB);
+        assert!(matches!(
+            map.plan(Request::new(beyond)).unwrap_err(),
+            PlanError::BeyondLinearMap { .. } | PlanError::BeyondCpu { .. }
+        ));
+    }
 }
 
 fn failure_injection<G: Granule>() {
@@ -262,6 +290,49 @@ fn barrier_bound<G: Granule>() {
         let remove = map.tables_mut().machine_mut().observer().take();
         assert!(remove.dsb <= 8, "{policy:?} {remove:?}");
     }
+}
+
+/// A struct page of `WORDS` 8-byte words that knows its pfn.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Numbered<const WORDS: usize>([u64; WORDS]);
+
+// SAFETY: an array of words has no padding; the sizes below are powers of two.
+unsafe impl<const WORDS: usize> Meta for Numbered<WORDS> {
+    fn new(pfn: Pfn, role: Role) -> Self {
+        Self([pfn.number() | u64::from(role == Role::Altmap) << 63; WORDS])
+    }
+}
+
+fn struct_page_size<const WORDS: usize>() {
+    let linux = crate::layout::Layout::linux(GranuleSize::K16, 48, GIB);
+    let shift = struct_page_shift::<Numbered<WORDS>>();
+    let vmemmap = crate::addr::VirtRange::new(linux.vmemmap().start(), linux.vmemmap().bytes() >> 6 << shift);
+    let layout = Layout::new(GranuleSize::K16, linux.linear(), vmemmap, GIB, shift);
+    let tables = crate::testing::tables::<K16>(48);
+    let mut map = Hotplug::<_, _, Numbered<WORDS>>::new(tables, crate::testing::Ram::default(), layout, 48).unwrap();
+    let device = range(DEVICE, 256 * MIB);
+    let altmap = Altmap::tight(&layout, device, LeafPolicy::Largest, 1);
+    let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
+    let (first, end) = altmap.storage();
+    for pfn in [first, end.add(1), Pfn::new(device.end().value() / (16 << 10) - 1)] {
+        let (_, at) = map.tables().walk(layout.page(pfn)).translation().unwrap();
+        let leaf = map.tables().machine().written.range(..=at.value()).next_back().unwrap();
+        let offset = (at.value() - leaf.0) as usize;
+        let expected = pfn.number() | u64::from(pfn < end) << 63;
+        for word in leaf.1[offset..offset + WORDS * 8].chunks(8) {
+            assert_eq!(u64::from_le_bytes(word.try_into().unwrap()), expected, "{WORDS} words, {pfn:?}");
+        }
+    }
+    map.remove(region).unwrap();
+}
+
+#[test]
+fn struct_pages_may_have_any_power_of_two_size() {
+    struct_page_size::<2>();
+    struct_page_size::<4>();
+    struct_page_size::<8>();
+    struct_page_size::<16>();
 }
 
 #[test]

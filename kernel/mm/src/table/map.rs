@@ -94,9 +94,8 @@ impl<M: Machine> Tables<M> {
         let mut level = from;
         while level < to {
             let shift = self.regime.granule().level_shift(level);
-            let shared = previous.is_some_and(|(before, leaf)| {
-                leaf > level && before.value() >> shift == va.value() >> shift
-            });
+            let shared =
+                previous.is_some_and(|(before, leaf)| leaf > level && before.value() >> shift == va.value() >> shift);
             count += u64::from(!shared);
             level = level.child();
         }
@@ -125,7 +124,13 @@ impl<M: Machine> Tables<M> {
     }
 
     /// The table of `level` for `va`, made if it is missing. The topmost table made is linked by a parked descriptor.
-    fn ensure_table(&mut self, va: VirtAddr, level: Level, attributes: TableAttributes, spare: &mut Reserved) -> PhysAddr {
+    fn ensure_table(
+        &mut self,
+        va: VirtAddr,
+        level: Level,
+        attributes: TableAttributes,
+        spare: &mut Reserved,
+    ) -> PhysAddr {
         let mut table = self.root;
         let mut at = self.regime.start_level();
         let mut reachable = true;

@@ -64,7 +64,8 @@ impl<M: Machine> Tables<M> {
         let bits = |index| self.machine.read(place.table.add(index * 8));
         let outside = (last + 1..self.regime.entries(place.level)).chain((0..first).rev());
         // Leaves of the span have been cleared just now; above level 3 it may hold links that stay.
-        let inside_empty = place.level == Level::L3 || (first..=last).all(|i| !Descriptor::from_bits(bits(i)).is_valid());
+        let inside_empty =
+            place.level == Level::L3 || (first..=last).all(|i| !Descriptor::from_bits(bits(i)).is_valid());
         inside_empty && outside.map(bits).all(|slot| slot == 0)
     }
 

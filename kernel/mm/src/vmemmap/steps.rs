@@ -63,7 +63,12 @@ impl Memmap {
 
     /// Writes the leaves and the tables that they need, links them, and returns the tables that it did not need.
     #[inline]
-    pub(crate) fn map<M: Machine>(&self, tables: &mut Tables<M>, storage: &mut Storage, mut taken: Reservation) -> Reserved {
+    pub(crate) fn map<M: Machine>(
+        &self,
+        tables: &mut Tables<M>,
+        storage: &mut Storage,
+        mut taken: Reservation,
+    ) -> Reserved {
         let made = taken.tables.count();
         match storage {
             Storage::Altmap(altmap) => {
@@ -100,11 +105,7 @@ impl Memmap {
 
 /// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
 #[inline]
-pub(crate) fn consecutive<M>(
-    first: PhysAddr,
-    stretch: Stretch,
-    granule: GranuleSize,
-) -> impl FnMut(&M) -> PhysAddr {
+pub(crate) fn consecutive<M>(first: PhysAddr, stretch: Stretch, granule: GranuleSize) -> impl FnMut(&M) -> PhysAddr {
     let step = 1 << granule.level_shift(stretch.leaf.level);
     let mut next = first;
     move |_| {

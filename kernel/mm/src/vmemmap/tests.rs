@@ -1,0 +1,102 @@
+//! The seed alone, below hot-plug: what an adopter with books of its own calls.
+
+use super::*;
+use crate::addr::{PhysAddr, PhysRange};
+use crate::granule::{Granule, GranuleSize, K4, K16, K64, Level};
+use crate::layout::Layout;
+use crate::leaf::{Leaf, LeafPolicy};
+use crate::testing::{DEVICE, GIB, MIB, Ram, range, tables};
+
+const POLICIES: [LeafPolicy; 3] = [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages];
+
+/// Populates and depopulates `device`, checking that every struct page is mapped where its storage says, and that
+/// nothing is left.
+fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_altmap: bool) {
+    let (mut tables, mut frames) = (tables::<G>(va_bits), Ram::default());
+    let layout = Layout::linux(G::SIZE, va_bits, GIB);
+    let memmap = Memmap::new(&layout, device, policy);
+    let before = if in_altmap { Storage::Altmap(Altmap::tight(&layout, device, policy, 2)) } else { Storage::Ram };
+    let mut storage = before;
+    let made = populate(&mut tables, &mut frames, memmap, &mut storage).unwrap();
+    let memmap = memmap.stored_in(&storage);
+    let mut seen = std::collections::BTreeSet::new();
+    for va in (0..memmap.range().bytes()).step_by(G::SIZE.bytes() as usize) {
+        let (_, frame) = tables.walk(memmap.range().start().add(va)).translation().expect("mapped");
+        assert!(seen.insert(frame), "{frame} backs two pages");
+        match storage.altmap().map(|altmap| altmap.storage()) {
+            Some((first, end)) => assert!(
+                first.address(G::SIZE.shift()) <= frame && frame < end.address(G::SIZE.shift()),
+                "{frame} is outside of the altmap"
+            ),
+            None => assert!(frame.value() < GIB * 4, "{frame} is not RAM"),
+        }
+    }
+    let freed = depopulate(&mut tables, &mut frames, memmap, &mut storage);
+    assert_eq!((storage, freed, frames.out.len()), (before, made, 0), "{} {policy:?}", G::SIZE);
+    assert!(tables.machine().is_zero(tables.root()), "the root is empty again");
+}
+
+#[test]
+fn every_geometry_policy_and_storage_comes_and_goes() {
+    for policy in POLICIES {
+        for in_altmap in [true, false] {
+            for va_bits in [39, 48] {
+                round::<K4>(va_bits, range(DEVICE, 384 * MIB), policy, in_altmap);
+                round::<K4>(va_bits, range(DEVICE.add(6 * MIB), 250 * MIB), policy, in_altmap);
+            }
+            for va_bits in [36, 47, 48] {
+                round::<K16>(va_bits, range(DEVICE.add(4 * MIB), 2 * GIB), policy, in_altmap);
+            }
+            for va_bits in [42, 48] {
+                round::<K64>(va_bits, range(DEVICE.add(64 * MIB), 8 * GIB), policy, in_altmap);
+            }
+        }
+    }
+}
+
+#[test]
+fn whole_sections_get_blocks_at_4k_and_the_rest_base_pages() {
+    let layout = Layout::linux(GranuleSize::K4, 48, GIB);
+    let device = range(DEVICE.add(126 * MIB), 2 * MIB + 256 * MIB + 4 * MIB);
+    let got: Vec<_> = Memmap::new(&layout, device, LeafPolicy::Linux).stretches().map(|s| (s.leaf, s.count)).collect();
+    let block = Leaf { level: Level::L2, contiguous: false };
+    assert_eq!(got, [(Leaf::PAGE, 8), (block, 2), (Leaf::PAGE, 16)]);
+}
+
+#[test]
+fn an_exhausted_altmap_is_an_error_and_nothing_has_changed() {
+    let layout = Layout::linux(GranuleSize::K64, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
+    let device = range(DEVICE, GIB);
+    let mut storage = Storage::Altmap(Altmap::new(device, GranuleSize::K64, 1, 15));
+    let before = storage;
+    let memmap = Memmap::new(&layout, device, LeafPolicy::Linux);
+    let error = populate(&mut tables, &mut frames, memmap, &mut storage).unwrap_err();
+    assert_eq!(error, PopulateError::Altmap(AltmapTooSmall { free: 15, needed: 16 }));
+    assert_eq!((storage, frames.out.len()), (before, 0));
+    assert!(tables.machine().events.is_empty());
+}
+
+#[test]
+fn a_window_in_use_is_refused_with_what_stands_there() {
+    let layout = Layout::linux(GranuleSize::K64, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
+    let first = Memmap::new(&layout, range(DEVICE.add(512 * MIB), 512 * MIB), LeafPolicy::Pages);
+    populate(&mut tables, &mut frames, first, &mut Storage::Ram).unwrap();
+    let out = frames.out.clone();
+    let both = Memmap::new(&layout, range(DEVICE, GIB), LeafPolicy::Pages);
+    let error = populate(&mut tables, &mut frames, both, &mut Storage::Ram).unwrap_err();
+    let PopulateError::Occupied(occupied) = error else { panic!("{error}") };
+    assert_eq!((occupied.va, occupied.level), (first.range().start(), Level::L3));
+    assert_eq!(out, frames.out);
+}
+
+#[test]
+fn boot_memory_keeps_its_tables() {
+    let layout = Layout::linux(GranuleSize::K16, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K16>(48), Ram::default());
+    let memmap = Memmap::new(&layout, range(PhysAddr::new(GIB), GIB), LeafPolicy::Linux).early();
+    let made = populate(&mut tables, &mut frames, memmap, &mut Storage::Ram).unwrap();
+    assert_eq!(depopulate(&mut tables, &mut frames, memmap, &mut Storage::Ram), 0);
+    assert_eq!(frames.out.len() as u64, made, "only the tables are left");
+}
