@@ -34,9 +34,7 @@ impl InstructionCounter {
         let count: u64;
         // SAFETY: reading a counter has no effect. No `nomem`: what is counted may not move across.
         unsafe { asm!("isb", "mrs {}, pmevcntr0_el0", out(reg) count, options(nostack)) };
-        #[allow(clippy::cast_possible_truncation, reason = "the counter has 32 bits")]
-        let count = count as u32;
-        count
+        count as u32
     }
 
     /// Runs `work` and returns what it returned and the instructions that it took; good up to 2^32.

@@ -118,7 +118,9 @@ fn release_ram(boot: &BootInfo, page: u64) -> Result<RamFrames, BringUpError> {
     let mut frames = BitmapFrames::new(bitmap, span, boot.regime.granule());
     for range in ranges {
         let start = if range == home { home.start().add(bitmap_bytes) } else { range.start() };
-        PhysRange::between(start, range.end()).into_iter().for_each(|range| frames.release(range));
+        if let Some(free) = PhysRange::between(start, range.end()) {
+            frames.release(free);
+        }
     }
     *RAM.lock() = Some(frames);
     Ok(RamFrames::current())

@@ -5,6 +5,5 @@ use core::ptr;
 /// A pointer to what lies at `address`, as the CPU sees it now.
 #[must_use]
 pub fn at<T>(address: u64) -> *mut T {
-    #[allow(clippy::cast_possible_truncation, reason = "both have 64 bits")]
     ptr::with_exposed_provenance_mut(address as usize)
 }

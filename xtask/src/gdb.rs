@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
 
 use clap::Args;
 
 use crate::build;
 use crate::job::Job;
 use crate::line::Boot;
-use crate::machine::{INTERRUPTED, Qemu};
+use crate::machine::{Qemu, catch_interrupts};
 use crate::qemu::free_address;
 use crate::setup;
 use crate::status::{Status, Stop};
@@ -46,7 +45,7 @@ impl Gdb {
         let boot = Boot { gdb: Some(free_address()?), ..Boot::main_job(self.job.clone()) };
         let init = build::target_directory().join(format!("story-{}.gdb", std::process::id()));
         std::fs::write(&init, init_script(&boot)?)?;
-        LazyLock::force(&INTERRUPTED);
+        catch_interrupts();
         let qemu = Qemu::start(&boot)?;
         let mut command = Command::new(program);
         command.args(["-nx", "-q", "-x"]).arg(&init);

@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::line::{Boot, QEMU};
@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// # Errors
 /// QEMU cannot be started.
 pub fn run(boot: &Boot, limit: Duration, hear: impl FnMut(&Run)) -> Result<Run, Stop> {
-    LazyLock::force(&INTERRUPTED);
+    catch_interrupts();
     let start = Instant::now();
     let mut qemu = Qemu::start(boot)?;
     let mut run = Run::new();
@@ -133,10 +133,12 @@ fn lines_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
     receiver
 }
 
-/// Whether the user wants to stop; from its first use on, Ctrl-C and SIGTERM set it and end nothing by themselves.
-pub static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let _ = ctrlc::set_handler(move || set.store(true, Ordering::Relaxed));
-    flag
-});
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C and SIGTERM end the run, not this process.
+pub fn catch_interrupts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+    });
+}

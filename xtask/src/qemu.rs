@@ -102,7 +102,11 @@ impl Show<'_> {
             let frames = symbols::backtrace(&self.boot.image.path(), run.frames());
             run.after_panic().chain(frames.iter().map(String::as_str)).for_each(|line| eprintln!("  {line}"));
         }
-        if self.json { println!("{}", self.object(run)) } else { self.screen(run) }
+        match run.end.status {
+            _ if self.json => println!("{}", self.object(run)),
+            Status::Pass | Status::Fail => self.screen(run),
+            _ => {}
+        }
     }
 
     fn screen(&self, run: &Run) {

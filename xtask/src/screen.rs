@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use vmemmap::granule::{GranuleSize, Level};
 
 use crate::linux::{self, Equal};
-use crate::report::{Altmap, Cost, Leaf, Leaves, Report};
+use crate::report::{Altmap, Cost, Leaf, Leaves, Proof, Report};
 use crate::size::human;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -34,7 +34,11 @@ pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
     lines.extend(memmap(report, equal.as_ref()));
     lines.extend(costs(report));
     lines.push(removal(report.remove.as_ref()));
-    lines.extend(proofs(report));
+    if shown.failures.is_empty() {
+        lines.extend(report.proof.iter().flat_map(|proof| proved(proof, report.remove.is_some())));
+    }
+    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
+    lines.push(row("not here", hidden));
     lines.extend(end(report, shown));
     lines.join("\n") + "\n"
 }
@@ -167,24 +171,18 @@ fn removal(remove: Option<&Cost>) -> String {
     row("remove", &text.unwrap_or_else(|| "not yet: the machine is held".to_owned()))
 }
 
-fn proofs(report: &Report) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(proof) = &report.proof {
-        let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
-        lines.push(row(
-            "proved",
-            &format!("tables    {agree}; pattern written by vmemmap read by linear map, and back"),
-        ));
-        lines.extend(proof.fault.map(|fault| {
-            let text = format!("FAR {:x}, level {}; without TLBI it reads stale", fault.far.0, fault.level);
-            row("", &format!("TLB       after remove a LOAD faults: {text}"))
-        }));
-        let books = |frames| row("", &format!("books     RAM, tables, altmap as before, difference {frames} frames"));
-        lines.extend(proof.frames_difference.filter(|_| report.remove.is_some()).map(books));
-    }
-    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
-    lines.push(row("not here", hidden));
-    lines
+fn proved(proof: &Proof, removed: bool) -> Vec<String> {
+    let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
+    let tables = format!("tables    {agree}; pattern written by vmemmap read by linear map, and back");
+    let fault = proof.fault.map(|fault| {
+        let fault = format!("FAR {:x}, level {}; without TLBI it reads stale", fault.far.0, fault.level);
+        row("", &format!("TLB       after remove a LOAD faults: {fault}"))
+    });
+    let books = proof
+        .frames_difference
+        .filter(|_| removed)
+        .map(|frames| row("", &format!("books     RAM, tables, altmap as before, difference {frames} frames")));
+    [Some(row("proved", &tables)), fault, books].into_iter().flatten().collect()
 }
 
 fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {

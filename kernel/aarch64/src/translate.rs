@@ -27,7 +27,6 @@ pub fn translate(address: VirtAddr) -> Result<PhysAddr, TranslationFault> {
              options(nostack, preserves_flags));
     }
     if par & 1 == 1 {
-        #[allow(clippy::cast_possible_truncation, reason = "six bits")]
         return Err(TranslationFault { status: (par >> 1 & 0x3f) as u8 });
     }
     Ok(PhysAddr::new(par & 0x000f_ffff_ffff_f000 | address.value() & 0xfff))

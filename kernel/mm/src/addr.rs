@@ -135,6 +135,9 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
+    /// The range without any byte, at 0.
+    pub const EMPTY: Self = Self { start: PhysAddr(0), end: PhysAddr(0) };
+
     /// The range of `bytes` bytes at `start`; `None` if its end does not fit in 64 bits.
     #[must_use]
     #[inline]

@@ -19,6 +19,7 @@ pub struct Count {
 
 impl Count {
     /// The count so far, which starts again at zero.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         core::mem::take(self)
     }

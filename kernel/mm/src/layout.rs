@@ -149,7 +149,7 @@ impl Layout {
         let end = if end > most { most } else { end };
         match PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)) {
             Some(range) => range,
-            None => PhysRange::between(PhysAddr::new(0), PhysAddr::new(0)).expect("an empty range"),
+            None => PhysRange::EMPTY,
         }
     }
 }

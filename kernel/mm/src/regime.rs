@@ -98,7 +98,7 @@ impl Regime {
     #[inline]
     pub const fn start_level(self) -> Level {
         let bits = self.va_bits - self.granule.shift();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "1 to 5 levels")]
+        #[allow(clippy::cast_possible_wrap, reason = "1 to 5 levels")]
         let levels = bits.div_ceil(self.granule.index_bits()) as i8;
         Level::new(4 - levels).expect("1 to 5 levels")
     }

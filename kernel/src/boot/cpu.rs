@@ -129,8 +129,5 @@ fn signed(field: u8) -> i8 {
 }
 
 fn field(value: u64) -> u8 {
-    #[allow(clippy::cast_possible_truncation, reason = "ID fields have four bits")]
-    {
-        value as u8
-    }
+    { value as u8 }
 }

@@ -167,8 +167,5 @@ impl fmt::Display for Syndrome {
 }
 
 fn low_bits(value: u64) -> u8 {
-    #[allow(clippy::cast_possible_truncation, reason = "fields of at most six bits")]
-    {
-        value as u8
-    }
+    { value as u8 }
 }

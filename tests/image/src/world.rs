@@ -1,7 +1,5 @@
 //! What a case finds: the memory map of a machine that has booted, and device memory to add.
 
-use alloc::vec::Vec;
-
 use kernel::boot::{BootInfo, refuse};
 use kernel::exit::{self, Status};
 use kernel::memory::{MemoryMap, bring_up};
@@ -90,7 +88,8 @@ pub fn expect_none(failures: &Failures) {
     if failures.is_empty() {
         return;
     }
-    let lines: Vec<_> = failures.iter().take(8).collect();
-    lines.iter().for_each(|failure| println!("@fail {failure}"));
+    for failure in failures.iter().take(8) {
+        println!("@fail {failure}");
+    }
     exit::exit(Status::Fail)
 }

@@ -19,9 +19,7 @@ impl<'a> BitmapFrames<'a> {
     /// Words of bitmap that `span` needs.
     #[must_use]
     pub const fn words(span: PhysRange, granule: GranuleSize) -> usize {
-        #[allow(clippy::cast_possible_truncation, reason = "kernels are 64-bit")]
-        let words = (span.bytes() >> granule.shift()).div_ceil(64) as usize;
-        words
+        (span.bytes() >> granule.shift()).div_ceil(64) as usize
     }
 
     /// An allocator over `span` with every frame in use; [`release`](Self::release) what is free.
@@ -58,7 +56,6 @@ impl<'a> BitmapFrames<'a> {
         index
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "kernels are 64-bit")]
     fn word(&mut self, index: u64) -> &mut u64 {
         &mut self.words[(index / 64) as usize]
     }
@@ -139,7 +136,9 @@ mod tests {
         taken.sort();
         taken.dedup();
         assert_eq!((taken.len(), frames.free()), (100, 0));
-        taken.into_iter().for_each(|frame| frames.give(frame, 0x1000));
+        for frame in taken {
+            frames.give(frame, 0x1000);
+        }
         assert_eq!(frames.free(), 100);
     }
 
