@@ -129,5 +129,5 @@ fn signed(field: u8) -> i8 {
 }
 
 fn field(value: u64) -> u8 {
-    { value as u8 }
+    value as u8
 }

@@ -167,5 +167,5 @@ impl fmt::Display for Syndrome {
 }
 
 fn low_bits(value: u64) -> u8 {
-    { value as u8 }
+    value as u8
 }
