@@ -76,7 +76,7 @@ impl Qemu {
                 let _ = std::fs::write(held_file(), shown.object(run).to_string());
                 shown.show(run);
             }
-            Some(line) if self.verbose && !line.starts_with('@') => {
+            Some(line) if self.verbose && (!line.starts_with('@') || line.starts_with("@fail")) => {
                 if self.json {
                     eprintln!("{line}");
                 } else {

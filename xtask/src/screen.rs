@@ -16,6 +16,8 @@ const BOLD: Style = Style::new().bold();
 /// Where the comparison with Linux stands.
 const MARK_COLUMN: usize = 98;
 const COLUMNS: usize = 110;
+/// How many failed proofs are shown.
+const FAILURES: usize = 8;
 
 /// What the screen shows beside the report.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +192,11 @@ fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {
     let ms = format!("{} ms", shown.elapsed.as_millis());
     let walk = format!("walk {:x}{}", report.memmap.start.0, regime_flags(report));
     match report.result.as_str() {
-        _ if !shown.failures.is_empty() => shown.failures.iter().map(|text| verdict(RED, "FAIL", text)).collect(),
+        _ if !shown.failures.is_empty() => {
+            let (first, rest) = shown.failures.split_at(shown.failures.len().min(FAILURES));
+            let more = (!rest.is_empty()).then(|| row("", &format!("and {} more: --verbose", rest.len())));
+            first.iter().map(|text| verdict(RED, "FAIL", text)).chain(more).collect()
+        }
         "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   {walk}   gdb"))],
         "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: {walk}"))],
         _ => vec![verdict(RED, "FAIL", &ms)],

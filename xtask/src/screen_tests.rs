@@ -86,6 +86,7 @@ fn instructions_that_were_not_counted_show_how_to_count_them() {
 #[test]
 fn a_failed_proof_is_said_and_nothing_passes() {
     let text = screen(|_| {}, &["a stale read at ffffffdfc0300000"]);
+    assert!(screen(|_| {}, &["stale"; 20]).ends_with("FAIL      stale\n          and 12 more: --verbose\n"));
     assert!(text.contains("FAIL      a stale read at") && !text.contains("PASS") && !text.contains("proved"), "{text}");
 }
 
