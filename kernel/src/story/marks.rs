@@ -13,14 +13,15 @@ use crate::memory::MemoryMap;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn populate(slot: u64) {
-    black_box(slot);
+    // Two functions with the same body would become one, and the debugger would stop at both.
+    black_box(("populate", slot));
 }
 
 /// The range is about to be removed.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn remove(slot: u64) {
-    black_box(slot);
+    black_box(("remove", slot));
 }
 
 fn first_slot<M: Machine>(map: &MemoryMap<M>, range: PhysRange) -> u64 {

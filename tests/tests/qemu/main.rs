@@ -11,6 +11,7 @@ use xtask::{Boot, Image, Job, Run, Status, build, shell};
 
 mod commands;
 mod gdb;
+mod machines;
 mod refusals;
 
 /// No boot may take longer.
@@ -35,7 +36,12 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     let boots = CONFIGURATIONS.iter().flat_map(|machine| CASES.iter().filter_map(|case| boot_trial(*machine, case)));
-    let trials = boots.chain(commands::trials()).chain(refusals::trials()).chain([gdb::trial()]).collect();
+    let trials = boots
+        .chain(machines::trials())
+        .chain(commands::trials())
+        .chain(refusals::trials())
+        .chain([gdb::trial()])
+        .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
 

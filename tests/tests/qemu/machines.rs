@@ -1,0 +1,100 @@
+//! The main job on every machine that it promises to run on.
+
+use std::process::Command;
+
+use libtest_mimic::{Failed, Trial};
+use xtask::{Boot, Job, Status, shell};
+
+use crate::{TIME_LIMIT, built};
+
+const CPUS: [&str; 7] = ["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1", "a64fx", "max"];
+/// Of them, those without 16K pages.
+const WITHOUT_16K: [&str; 4] = ["cortex-a53", "cortex-a57", "cortex-a72", "a64fx"];
+const GEOMETRIES: [(&str, u32); 7] =
+    [("4k", 39), ("4k", 48), ("16k", 36), ("16k", 47), ("16k", 48), ("64k", 42), ("64k", 48)];
+
+/// The same job with something else about the machine.
+const VARIANTS: [(&str, &str); 6] = [
+    ("128m_of_ram", "--memory 128M"),
+    ("8g_of_ram", "--memory 8G"),
+    ("entered_at_el2", "--virtualization"),
+    ("entered_at_el2_on_max", "--virtualization --cpu max"),
+    ("base_pages_only", "--leaf pages"),
+    ("sparse_256g", "--device-size 256G"),
+];
+
+/// The tests of this room.
+pub fn trials() -> Vec<Trial> {
+    let cpus = CPUS.into_iter().flat_map(|cpu| {
+        let has = move |granule| granule != "16k" || !WITHOUT_16K.contains(&cpu);
+        GEOMETRIES.into_iter().filter(move |(granule, _)| has(*granule)).map(move |(granule, va_bits)| {
+            let flags = format!("--cpu {cpu} --granule {granule} --va-bits {va_bits}");
+            Trial::test(format!("machines::{cpu}::{granule}_{va_bits}"), move || passes(&flags))
+        })
+    });
+    let variants = ["4k", "16k", "64k"].into_iter().flat_map(|granule| {
+        VARIANTS.into_iter().map(move |(name, flags)| {
+            let flags = format!("--granule {granule} {flags}");
+            Trial::test(format!("machines::{granule}::{name}"), move || passes(&flags))
+        })
+    });
+    let odd = [
+        Trial::test("machines::memory_nodes_in_falling_order", falling_memory_nodes),
+        Trial::test("machines::without_semihosting", without_semihosting),
+        Trial::test("machines::entered_at_el3_is_refused", entered_at_el3),
+    ];
+    cpus.chain(variants).chain(odd).collect()
+}
+
+fn passes(flags: &str) -> Result<(), Failed> {
+    built()?;
+    let boot = Boot::main_job(Job::from_flags(flags).map_err(|stop| stop.why)?);
+    let run = xtask::run(&boot, TIME_LIMIT, |_| {}).map_err(|stop| stop.why)?;
+    let evidence = || format!("{:?}\n{}\n{}", run.end, shell(&boot.line()), run.console.join("\n"));
+    if run.end.status == Status::Pass { Ok(()) } else { Err(evidence().into()) }
+}
+
+/// Boots the default job with other words for QEMU, and expects its exit status and a line on the console.
+fn boot(change: impl Fn(Vec<String>) -> Vec<String>, status: i32, line: &str) -> Result<(), Failed> {
+    built()?;
+    let words = change(Boot::main_job(Job::from_flags("").map_err(|stop| stop.why)?).line());
+    let output = Command::new("timeout").arg("30").args(&words).output().map_err(|error| error.to_string())?;
+    let console = String::from_utf8_lossy(&output.stdout);
+    let right = output.status.code() == Some(status) && console.lines().any(|seen| seen.starts_with(line));
+    if right { Ok(()) } else { Err(format!("{:?}\n{}\n{console}", output.status, shell(&words)).into()) }
+}
+
+/// Two memory nodes: QEMU's device tree names the higher one first.
+fn falling_memory_nodes() -> Result<(), Failed> {
+    let split = |words: Vec<String>| {
+        let change = |word: String| match word.as_str() {
+            word if word.starts_with("memory-backend-ram") => words_of(
+                "memory-backend-ram,id=low,size=64M,reserve=off -object memory-backend-ram,id=high,size=7104M,reserve=off \
+                 -numa node,memdev=low -numa node,memdev=high",
+            ),
+            word => vec![word.replace(",memory-backend=ram", "")],
+        };
+        words.into_iter().flat_map(change).collect()
+    };
+    boot(split, 0, "@pass")
+}
+
+/// The status line is printed, then PSCI powers the machine off.
+fn without_semihosting() -> Result<(), Failed> {
+    let quiet = |words: Vec<String>| {
+        let keep = |word: &String| !word.starts_with("-semihosting") && !word.starts_with("enable=on");
+        words.into_iter().filter(keep).collect()
+    };
+    boot(quiet, 0, "@pass")
+}
+
+fn entered_at_el3() -> Result<(), Failed> {
+    let secure = |words: Vec<String>| {
+        words.into_iter().map(|word| word.replace("virt,gic-version=3,", "virt,gic-version=3,secure=on,")).collect()
+    };
+    boot(secure, 66, "@refused entered at EL3")
+}
+
+fn words_of(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
