@@ -287,6 +287,32 @@ mod tests {
         assert_eq!(cut(LeafPolicy::Linux, 0xffff_ffdf_c030_0000, 4 * MIB), [(false, 64)]);
     }
 
+    /// The kinds of leaf of each granule and policy, by level; `c` marks a contiguous run.
+    #[test]
+    fn each_policy_has_its_leaves_and_no_others() {
+        let names = |sizes: LeafSizes| -> Vec<String> {
+            let name = |leaf: &Leaf| format!("{}{}", leaf.level.number(), if leaf.contiguous { "c" } else { "" });
+            sizes.kinds().iter().map(name).collect()
+        };
+        let memmap = |granule, policy| names(LeafSizes::memmap(granule, policy));
+        let linear = |granule, va_bits, policy| {
+            names(LeafSizes::linear(Regime::new(granule, va_bits, OutputFormat::Bits48).unwrap(), policy))
+        };
+        assert_eq!(memmap(GranuleSize::K4, LeafPolicy::Largest), ["2", "3c", "3"]);
+        assert_eq!(memmap(GranuleSize::K4, LeafPolicy::Linux), ["2", "3"]);
+        for granule in [GranuleSize::K16, GranuleSize::K64] {
+            assert_eq!(memmap(granule, LeafPolicy::Largest), ["3c", "3"]);
+            assert_eq!(memmap(granule, LeafPolicy::Linux), ["3"]);
+            assert_eq!(linear(granule, 48, LeafPolicy::Linux), ["2c", "2", "3c", "3"]);
+        }
+        assert_eq!(linear(GranuleSize::K4, 39, LeafPolicy::Largest), ["1", "2c", "2", "3c", "3"]);
+        assert_eq!(linear(GranuleSize::K4, 30, LeafPolicy::Largest), ["2c", "2", "3c", "3"], "the root is at level 2");
+        for granule in GranuleSize::ALL {
+            assert_eq!(memmap(granule, LeafPolicy::Pages), ["3"]);
+            assert_eq!(linear(granule, 48, LeafPolicy::Pages), ["3"]);
+        }
+    }
+
     #[test]
     fn stretches_cover_every_byte_once_in_order() {
         for (start, bytes) in [(0_u64, GIB), (3 << 12, 5 * MIB), (31 * MIB, 97 * MIB), (GIB - 4096, 4096)] {

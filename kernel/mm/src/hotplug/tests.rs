@@ -328,6 +328,30 @@ fn struct_page_size<const WORDS: usize>() {
 }
 
 #[test]
+fn padding_is_given_back_with_the_altmap() {
+    let mut map = memory_map::<K4>(48);
+    let request = nvdimm::<K4>(range(DEVICE, GIB));
+    let region = map.plan(request).unwrap().commit().unwrap();
+    assert_eq!(region.storage().altmap().map(|altmap| (altmap.alloc(), altmap.align())), Some((4096, 510)));
+    assert_eq!(map.remove(region).unwrap().storage, *request.storage());
+}
+
+#[test]
+fn removal_counts_the_tables_of_both_maps_and_records_are_counted_apart() {
+    let mut map = memory_map::<K16>(48);
+    let records = map.section_bytes();
+    assert_eq!(records, 3 * (16 << 10), "root, middle and one page of records for boot RAM");
+    let far = range(PhysAddr::new(1 << 45), GIB);
+    let plan = map.plan(tight(&map, far, LeafPolicy::Pages)).unwrap();
+    let (linear, memmap) = (plan.summary().linear_tables, plan.summary().memmap_tables);
+    assert_eq!((linear, memmap), (2 + 32, 1 + 1), "levels 1 and 2, then 32 MiB a level-3 table; levels 2 and 3");
+    let region = plan.commit().unwrap();
+    assert_eq!(map.section_bytes() - records, 2 * (16 << 10), "a middle page and a page of records");
+    assert_eq!(map.remove(region).unwrap().tables_freed, linear + memmap);
+    assert_eq!(map.section_bytes() - records, 2 * (16 << 10), "they stay");
+}
+
+#[test]
 fn struct_pages_may_have_any_power_of_two_size() {
     struct_page_size::<2>();
     struct_page_size::<4>();
