@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::line::Image;
 use crate::status::{Status, Stop};
 
 /// The target of the kernel and the test image.
@@ -29,12 +30,13 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds the kernel and the test image.
+/// Builds images.
 ///
 /// # Errors
 /// They do not compile; cargo has said why.
-pub fn images() -> Result<(), Stop> {
-    let line = ["build", "--quiet", "--release", "--target", TARGET, "-p", "kernel", "-p", "test-image"];
+pub fn images(images: &[Image]) -> Result<(), Stop> {
+    let mut line = vec!["build", "--quiet", "--release", "--target", TARGET];
+    line.extend(images.iter().flat_map(|image| ["-p", image.package()]));
     let failed = || Stop { status: Status::Fail, why: "the kernel does not compile".to_owned() };
     cargo(&line).status()?.success().then_some(()).ok_or_else(failed)
 }

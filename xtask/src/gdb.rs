@@ -39,10 +39,10 @@ impl Gdb {
     pub fn run(&self) -> Result<Status, Stop> {
         self.job.check()?;
         setup::ensure(&Tool::ALL, false)?;
-        build::images()?;
         let program =
             tool::gdb().ok_or_else(|| Stop::machine("no gdb that knows AArch64; see `cargo xtask doctor`"))?;
         let boot = Boot { gdb: Some(free_address()?), ..Boot::main_job(self.job.clone()) };
+        build::images(&[boot.image])?;
         let init = build::target_directory().join(format!("story-{}.gdb", std::process::id()));
         std::fs::write(&init, init_script(&boot)?)?;
         catch_interrupts();

@@ -18,10 +18,22 @@ pub enum Image {
 }
 
 impl Image {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::Test];
+
+    /// The package that it is built from, and the file's name.
+    #[must_use]
+    pub const fn package(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Test => "test-image",
+        }
+    }
+
     /// Path of the ELF, relative to the current directory if it lies below it.
     #[must_use]
     pub fn path(self) -> PathBuf {
-        let path = target_directory().join(TARGET).join("release").join(["kernel", "test-image"][self as usize]);
+        let path = target_directory().join(TARGET).join("release").join(self.package());
         let here = std::env::current_dir().unwrap_or_default();
         path.strip_prefix(here).map(Path::to_path_buf).unwrap_or(path)
     }

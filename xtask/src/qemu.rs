@@ -54,7 +54,7 @@ impl Qemu {
             return Ok(Status::Pass);
         }
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
-        build::images()?;
+        build::images(&[boot.image])?;
         let shown = Show { boot: &boot, qemu: qemu_version(), json: self.json };
         let run = machine::run(&boot, Duration::from_secs(self.time_limit), |run| self.hear(run, &shown))?;
         for file in boot.hold.iter().chain(&[held_file()]).filter(|_| self.hold) {

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use crate::line::Image;
 use crate::status::{Status, Stop};
 use crate::tool::Tool;
 use crate::{build, setup};
@@ -9,7 +10,7 @@ use crate::{build, setup};
 /// Runs the tests whose name contains `filter`; the boots come last.
 pub fn test(filter: Option<&str>) -> Result<Status, Stop> {
     setup::ensure(&Tool::ALL, false)?;
-    build::images()?;
+    build::images(&Image::ALL)?;
     let mut status = Status::Pass;
     for packages in [&["-p", "vmemmap", "-p", "xtask"][..], &["-p", "tests", "--test", "qemu"]] {
         let mut tests = build::cargo(&["test", "--quiet"]);

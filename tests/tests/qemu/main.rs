@@ -48,7 +48,7 @@ fn main() {
 /// Builds the images once.
 fn built() -> Result<(), Failed> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build::images().map_err(|stop| stop.why));
+    let built = BUILT.get_or_init(|| build::images(&Image::ALL).map_err(|stop| stop.why));
     built.clone().map_err(Failed::from)
 }
 
