@@ -96,20 +96,22 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// # Errors
     ///
     /// [`RemoveError`] gives the region back if it is not one of this memory map.
-    pub fn remove(&mut self, mut region: Region) -> Result<Removed, RemoveError> {
-        if !self.sections.is_wholly_active(self.tables.machine(), region.range) {
+    pub fn remove(&mut self, region: Region) -> Result<Removed, RemoveError> {
+        if !self.sections.is_wholly_active(self.tables.machine(), region.range()) {
             return Err(RemoveError { region });
         }
-        self.sections.deactivate(self.tables.machine_mut(), region.range);
         let memmap = region.memmap(&self.layout);
-        self.tables.machine_mut().begin(Phase::Populate);
-        let memmap_tables = vmemmap::depopulate(&mut self.tables, &mut self.frames, memmap, &mut region.storage);
-        self.tables.machine_mut().end(Phase::Populate);
-        let linear = self.linear(region.range, region.policy);
-        self.tables.machine_mut().begin(Phase::Linear);
-        let linear_tables = mapping::unmap(&mut self.tables, &mut self.frames, &linear);
-        self.tables.machine_mut().end(Phase::Linear);
-        Ok(Removed { storage: region.storage, tables_freed: memmap_tables + linear_tables })
+        let Region(Request { range, mut storage, policy }) = region;
+        self.sections.deactivate(self.tables.machine_mut(), range);
+        let linear = self.linear(range, policy);
+        let Self { tables, frames, .. } = self;
+        tables.machine_mut().begin(Phase::Populate);
+        let memmap_tables = vmemmap::depopulate(tables, frames, memmap, &mut storage);
+        tables.machine_mut().end(Phase::Populate);
+        tables.machine_mut().begin(Phase::Linear);
+        let linear_tables = mapping::unmap(tables, frames, &linear);
+        tables.machine_mut().end(Phase::Linear);
+        Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
     }
 
     /// Whether `pfn` has an initialised struct page.

@@ -92,7 +92,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         memmap.initialise::<M, P>(tables.machine_mut(), &roles(&request.storage));
         tables.machine_mut().end(Phase::Initialise);
         sections.activate(tables.machine_mut(), request.range);
-        Ok(Region { range: request.range, storage: request.storage, policy: request.policy })
+        Ok(Region(request))
     }
 
     fn reserve(&mut self) -> Result<Taken, AddError> {

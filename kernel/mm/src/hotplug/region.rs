@@ -1,36 +1,32 @@
 //! A range that has been added: what its owner holds, and gives back to remove it.
 
+use super::Request;
 use crate::addr::PhysRange;
 use crate::layout::Layout;
-use crate::leaf::LeafPolicy;
 use crate::vmemmap::{Memmap, Storage};
 
 /// A live range of device memory. Dropping it leaves the memory added for ever, which is safe.
 #[derive(Debug)]
 #[must_use = "dropping a region leaves its memory added for ever; give it to Hotplug::remove"]
-pub struct Region {
-    pub(super) range: PhysRange,
-    pub(super) storage: Storage,
-    pub(super) policy: LeafPolicy,
-}
+pub struct Region(pub(super) Request);
 
 impl Region {
     /// The physical range.
     #[must_use]
     pub const fn range(&self) -> PhysRange {
-        self.range
+        self.0.range
     }
 
     /// Where its struct pages are.
     #[must_use]
     pub const fn storage(&self) -> &Storage {
-        &self.storage
+        &self.0.storage
     }
 
     /// Its vmemmap.
     #[must_use]
     pub fn memmap(&self, layout: &Layout) -> Memmap {
-        Memmap::new(layout, self.range, self.policy).stored_in(&self.storage)
+        Memmap::new(layout, self.0.range, self.0.policy).stored_in(&self.0.storage)
     }
 }
 
