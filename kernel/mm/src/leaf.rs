@@ -319,8 +319,10 @@ mod tests {
             let mut at = VirtAddr::new(0xffff_0000_0000_0000 + start);
             let regime = Regime::new(GranuleSize::K4, 48, OutputFormat::Bits48).unwrap();
             let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
+            let mut before = None;
             for stretch in Stretches::new(GranuleSize::K4, sizes, at, bytes, 0) {
                 assert_eq!(stretch.va, at);
+                assert_ne!(before.replace(stretch.leaf), Some(stretch.leaf), "equal neighbours are one stretch");
                 assert!(stretch.count > 0 && at.is_aligned(stretch.leaf.bytes(GranuleSize::K4)));
                 at = at.add(stretch.bytes(GranuleSize::K4));
             }
