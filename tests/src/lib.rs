@@ -23,7 +23,7 @@ pub enum Ends {
     Fail(&'static str),
     /// It is refused with a line that contains this.
     Refused(&'static str),
-    /// It panics, or takes an unexpected exception, with a message that contains this.
+    /// It panics, or takes an unexpected exception, and says this.
     Panic(&'static str),
 }
 
@@ -60,6 +60,8 @@ pub const CASES: &[Case] = &[
     passes("boot::registers_are_what_the_regime_says"),
     panics("boot::a_stack_overflow_hits_the_guard", "guard").on("neoverse-n1"),
     panics("boot::a_panic_says_where", "on purpose").on("::max"),
+    panics("boot::a_wild_load_names_its_window", "8: vmemmap").on("neoverse-n1"),
+    panics("boot::a_fault_shows_the_walk", "-> faults at L").on("neoverse-n1"),
     passes("hot_add::memmap_lies_in_the_altmap"),
     passes("hot_add::memmap_lies_in_ram"),
     passes("hot_add::every_struct_page_is_initialised").flags("--device-size 1G"),

@@ -22,6 +22,7 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "boot::registers_are_what_the_regime_says" => boot::registers(boot),
         "boot::a_stack_overflow_hits_the_guard" => boot::overflow_the_stack(),
         "boot::a_panic_says_where" => panic!("on purpose"),
+        "boot::a_wild_load_names_its_window" | "boot::a_fault_shows_the_walk" => boot::load_wildly(boot),
         "hot_add::memmap_lies_in_the_altmap" => hot_add::memmap_lies_in_the_altmap(&mut world()),
         "hot_add::memmap_lies_in_ram" => hot_add::memmap_lies_in_ram(&mut world()),
         "hot_add::every_struct_page_is_initialised" => hot_add::struct_pages(&mut world()),

@@ -74,7 +74,7 @@ fn ended_well(case: &Case, run: &Run) -> bool {
         Ends::Pass => status == Status::Pass && run.said("test").any(|text| text == format!("{} ok", case.name)),
         Ends::Fail(says) => status == Status::Fail && run.said("fail").any(|text| text.contains(says)),
         Ends::Refused(says) => status == Status::Refused && why.contains(says),
-        Ends::Panic(says) => status == Status::Panic && why.contains(says),
+        Ends::Panic(says) => status == Status::Panic && run.console.iter().any(|line| line.contains(says)),
     }
 }
 

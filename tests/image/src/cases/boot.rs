@@ -12,7 +12,7 @@ use vmemmap::meta::StructPage;
 use vmemmap::regime::MAIR;
 use vmemmap::seam::Machine;
 
-use crate::world::World;
+use crate::world::{World, pointer};
 
 pub fn ram_has_struct_pages<M: Machine>(world: &World<M>) {
     let shift = M::Granule::SIZE.shift();
@@ -102,4 +102,11 @@ pub fn overflow_the_stack() {
         if depth == 0 { 0 } else { deeper(depth - 1) + frame[(depth % 64) as usize] }
     }
     core::hint::black_box(deeper(1 << 40));
+}
+
+/// Loads from the struct page of device memory that was never added: the fault report ends the boot.
+pub fn load_wildly(boot: &BootInfo) {
+    let last = boot.layout.vmemmap().end().add(8_u64.wrapping_neg());
+    // SAFETY: nothing is there, so nothing is read.
+    unsafe { pointer(last).read_volatile() };
 }
