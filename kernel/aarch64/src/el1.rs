@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use vmemmap::addr::{PhysAddr, VirtRange};
 use vmemmap::granule::Granule;
 use vmemmap::seam::{Dsb, Machine, Memory, Mmu};
-use vmemmap::tlb::Tlbi;
+use vmemmap::tlbi::Tlbi;
 
 /// The EL1&0 regime with tables of granule `G`, physical memory being reachable at a fixed offset.
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,6 @@
 
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::granule::{GranuleSize, SUBSECTION_BYTES};
-use crate::layout::Layout;
-use crate::leaf::LeafPolicy;
-use crate::vmemmap::Memmap;
 
 /// What a driver keeps at the start of its namespace, in bytes: nvdimm's info block.
 const NVDIMM_RESERVE_BYTES: u64 = 8 << 10;
@@ -63,14 +60,6 @@ impl Altmap {
         let memmap = 64 * (range.bytes().saturating_sub(NVDIMM_RESERVE_BYTES) / page);
         let data = range.start().add(NVDIMM_RESERVE_BYTES + memmap).align_up(SUBSECTION_BYTES);
         Self::new(range, granule, reserve, data.since(range.start()) / page - reserve)
-    }
-
-    /// The smallest altmap for `range` in `layout` with `policy`, after `reserve` frames for the driver.
-    #[must_use]
-    pub fn tight(layout: &Layout, range: PhysRange, policy: LeafPolicy, reserve: u64) -> Self {
-        let roomy = Self::new(range, layout.granule(), reserve, u64::MAX >> 1);
-        let free = Memmap::new(layout, range, policy).frames_needed(roomy);
-        Self { free, ..roomy }
     }
 
     /// First pfn of the whole range.
@@ -165,6 +154,9 @@ impl Altmap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::Layout;
+    use crate::leaf::LeafPolicy;
+    use crate::vmemmap::Memmap;
     use GranuleSize::{K4, K16, K64};
 
     const GIB: u64 = 1 << 30;

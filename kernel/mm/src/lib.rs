@@ -19,6 +19,7 @@ pub mod seam;
 pub mod section;
 pub mod table;
 pub mod tlb;
+pub mod tlbi;
 pub mod vmemmap;
 pub mod walk;
 

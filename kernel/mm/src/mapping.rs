@@ -7,8 +7,7 @@ use crate::layout::Layout;
 use crate::leaf::{LeafPolicy, LeafSizes, Stretches};
 use crate::regime::Regime;
 use crate::seam::{Frames, Machine};
-use crate::table::{Occupied, Protection, Tables};
-use crate::vmemmap::consecutive;
+use crate::table::{Occupied, Protection, Tables, consecutive};
 
 /// A range of addresses, the first frame that it shows, and how.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 
 use crate::addr::{PhysAddr, VirtRange};
 use crate::seam::{Dsb, Machine, Memory, Mmu, Phase};
-use crate::tlb::Tlbi;
+use crate::tlbi::Tlbi;
 
 /// What a machine is asked to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

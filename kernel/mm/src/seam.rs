@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 
 use crate::addr::{PhysAddr, VirtRange};
 use crate::granule::Granule;
-use crate::tlb::Tlbi;
+use crate::tlbi::Tlbi;
 
 /// Physical memory as the tables' owner reaches it, and virtual memory as the tables map it.
 ///

@@ -12,6 +12,7 @@ mod map;
 mod prune;
 mod unmap;
 
+pub(crate) use map::consecutive;
 pub use map::{Occupied, Protection};
 
 use crate::addr::{PhysAddr, VirtAddr};

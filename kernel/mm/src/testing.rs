@@ -17,7 +17,7 @@ use crate::observe::Event;
 use crate::regime::Regime;
 use crate::seam::{Dsb, Frames, Machine, Memory, Mmu};
 use crate::table::Tables;
-use crate::tlb::Tlbi;
+use crate::tlbi::Tlbi;
 use crate::walk::Walk;
 
 pub const GIB: u64 = 1 << 30;

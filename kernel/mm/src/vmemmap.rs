@@ -9,7 +9,7 @@ mod steps;
 mod tests;
 
 pub use memmap::Memmap;
-pub(crate) use steps::{Reservation, consecutive};
+pub(crate) use steps::Reservation;
 
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};

@@ -6,7 +6,7 @@ use kernel::story::Around;
 use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
 use vmemmap::granule::Granule;
 use vmemmap::seam::{Dsb, Machine, Memory, Mmu};
-use vmemmap::tlb::{Operand, Tlbi};
+use vmemmap::tlbi::{Operand, Tlbi};
 use vmemmap_aarch64::El1;
 
 /// A rule about TLB maintenance, broken.

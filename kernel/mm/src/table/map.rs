@@ -4,7 +4,7 @@ use super::Tables;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::descriptor::{Attributes, Descriptor, TableAttributes};
 use crate::frames::Reserved;
-use crate::granule::Level;
+use crate::granule::{GranuleSize, Level};
 use crate::leaf::{Piece, Stretch};
 use crate::seam::{Dsb, Machine};
 
@@ -185,5 +185,17 @@ impl<M: Machine> Tables<M> {
             table = self.address_in(descriptor);
             at = at.child();
         }
+    }
+}
+
+/// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
+#[inline]
+pub(crate) fn consecutive<M>(first: PhysAddr, stretch: Stretch, granule: GranuleSize) -> impl FnMut(&M) -> PhysAddr {
+    let step = 1 << granule.level_shift(stretch.leaf.level);
+    let mut next = first;
+    move |_| {
+        let frame = next;
+        next = next.add(step);
+        frame
     }
 }

@@ -5,7 +5,8 @@ use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::granule::Level;
 use crate::seam::{Dsb, Frames, Machine};
-use crate::tlb::{self, Operand, Tlbi};
+use crate::tlb;
+use crate::tlbi::{Operand, Tlbi};
 
 /// The part of a range that one table translates: first and last address, both inside.
 #[derive(Clone, Copy)]

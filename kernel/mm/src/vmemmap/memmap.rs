@@ -115,3 +115,13 @@ impl Memmap {
         })
     }
 }
+
+impl Altmap {
+    /// The smallest altmap for `range` in `layout` with `policy`, after `reserve` frames for the driver.
+    #[must_use]
+    pub fn tight(layout: &Layout, range: PhysRange, policy: LeafPolicy, reserve: u64) -> Self {
+        let empty = Self::new(range, layout.granule(), reserve, 0);
+        let free = Memmap::new(layout, range, policy).frames_needed(empty);
+        Self::new(range, layout.granule(), reserve, free)
+    }
+}

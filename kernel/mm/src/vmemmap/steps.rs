@@ -1,12 +1,11 @@
 //! Populating, step by step: check, reserve (the only step that can run out), map, initialise.
 
-use crate::addr::{PhysAddr, VirtRange};
+use crate::addr::VirtRange;
 use crate::frames::{OutOfFrames, Reserved};
-use crate::granule::{Granule, GranuleSize, Level};
-use crate::leaf::Stretch;
+use crate::granule::{Granule, Level};
 use crate::meta::{self, Meta, Roles};
 use crate::seam::{Frames, Machine};
-use crate::table::Tables;
+use crate::table::{Tables, consecutive};
 use crate::vmemmap::{Memmap, PopulateError, Storage};
 
 /// Everything that populating takes, reserved: from here on it can't fail.
@@ -100,17 +99,5 @@ impl Memmap {
                 va = va.add(bytes);
             }
         }
-    }
-}
-
-/// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
-#[inline]
-pub(crate) fn consecutive<M>(first: PhysAddr, stretch: Stretch, granule: GranuleSize) -> impl FnMut(&M) -> PhysAddr {
-    let step = 1 << granule.level_shift(stretch.leaf.level);
-    let mut next = first;
-    move |_| {
-        let frame = next;
-        next = next.add(step);
-        frame
     }
 }

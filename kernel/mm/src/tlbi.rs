@@ -1,0 +1,53 @@
+//! One TLB invalidation as a typed value, its operand built in one place.
+//!
+//! Every mapping here is global and every table may have been walked under any ASID, so only the all-ASID forms occur:
+//! by RVMSWQ an ASID-specific form would leave table entries behind.
+
+use crate::addr::VirtAddr;
+
+/// One TLB invalidation of the EL1&0 regime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tlbi {
+    /// `TLBI VMALLE1IS`: everything, on every CPU of the inner shareable domain.
+    AllInnerShareable,
+    /// `TLBI VMALLE1`: everything, on this CPU only.
+    AllLocal,
+    /// `TLBI VAALE1IS`: the leaf that translates an address, any ASID, on every CPU.
+    LastLevel(Operand),
+    /// `TLBI VAAE1IS`: the leaf and every table entry used to translate an address, any ASID, on every CPU.
+    AnyLevel(Operand),
+}
+
+/// The register operand of an invalidation by address.
+///
+/// Bits 43:0 hold VA\[55:12\] at *every* granule (IZVNJG, IHQTLK). Bits 47:44 are the level hint and 63:48 the ASID: both
+/// stay zero, so nothing of a kernel address may leak into them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand(u64);
+
+impl Operand {
+    /// The operand for `address`.
+    #[must_use]
+    #[inline]
+    pub const fn new(address: VirtAddr) -> Self {
+        Self(address.value() >> 12 & ((1 << 44) - 1))
+    }
+
+    /// The register's value.
+    #[must_use]
+    #[inline]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operand_is_the_address_in_4k_units_with_hint_and_asid_zero() {
+        let operand = Operand::new(VirtAddr::new(0xffff_ffdf_c030_0000));
+        assert_eq!(operand.bits(), 0x0000_0fff_fdfc_0300);
+    }
+}
