@@ -16,6 +16,8 @@ pub use region::{Region, Removed};
 pub use request::Request;
 
 #[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
 mod tests;
 
 use core::marker::PhantomData;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use core::cell::RefCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
@@ -25,11 +26,31 @@ pub const MIB: u64 = 1 << 20;
 pub const ROOT: PhysAddr = PhysAddr::new(0x4000_0000);
 pub const DEVICE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 
+/// What happened, on the machine and at the allocator, in one order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    Machine(Event),
+    Give(PhysAddr),
+}
+
+std::thread_local! {
+    /// Of this test: each runs in a thread of its own.
+    static LOG: RefCell<Vec<Seen>> = const { RefCell::new(Vec::new()) };
+}
+
+fn log(seen: Seen) {
+    LOG.with_borrow_mut(|log| log.push(seen));
+}
+
+/// The log since the last call.
+pub fn take_log() -> Vec<Seen> {
+    LOG.take()
+}
+
 /// Physical memory of 8-byte words, zero where never written.
 #[derive(Clone, Debug)]
 pub struct Plain<G> {
     pub words: HashMap<u64, u64>,
-    pub events: Vec<Event>,
     /// Which physical ranges `access` wrote, whole leaves.
     pub written: BTreeMap<u64, Vec<u8>>,
     regime: Regime,
@@ -57,12 +78,12 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
-        self.events.push(Event::Write { slot, descriptor });
+        log(Seen::Machine(Event::Write { slot, descriptor }));
         self.words.insert(slot.value(), descriptor);
     }
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
-        self.events.push(Event::Zero { table });
+        log(Seen::Machine(Event::Zero { table }));
         (0..bytes).step_by(8).for_each(|offset| self.store(table.add(offset), 0));
     }
 
@@ -75,7 +96,7 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
-        self.events.push(Event::Access(range));
+        log(Seen::Machine(Event::Access(range)));
         let (_, frame) = Walk::new(self.regime, ROOT, range.start(), |slot| self.load(slot))
             .translation()
             .expect("struct pages are mapped when they are initialised");
@@ -91,15 +112,15 @@ unsafe impl<G: Granule> Memory for Plain<G> {
 // SAFETY: there is nothing to synchronise.
 unsafe impl<G: Granule> Mmu for Plain<G> {
     fn dsb(&mut self, kind: Dsb) {
-        self.events.push(Event::Dsb(kind));
+        log(Seen::Machine(Event::Dsb(kind)));
     }
 
     fn isb(&mut self) {
-        self.events.push(Event::Isb);
+        log(Seen::Machine(Event::Isb));
     }
 
     fn tlbi(&mut self, operation: Tlbi) {
-        self.events.push(Event::Tlbi(operation));
+        log(Seen::Machine(Event::Tlbi(operation)));
     }
 }
 
@@ -137,6 +158,7 @@ unsafe impl Frames for Ram {
 
     fn give(&mut self, frame: PhysAddr, bytes: u64) {
         assert_eq!(self.out.remove(&frame.value()), Some(bytes), "{frame} was not taken with {bytes} bytes");
+        log(Seen::Give(frame));
         self.free.entry(bytes).or_default().insert(frame.value());
     }
 }
@@ -146,8 +168,7 @@ pub type Map<G> = Hotplug<Plain<G>, Ram, StructPage>;
 /// Tables with an empty root.
 pub fn tables<G: Granule>(va_bits: u32) -> Tables<Plain<G>> {
     let regime = Regime::new(G::SIZE, va_bits, OutputFormat::Bits48).unwrap();
-    let machine =
-        Plain { words: HashMap::new(), events: Vec::new(), written: BTreeMap::new(), regime, granule: PhantomData };
+    let machine = Plain { words: HashMap::new(), written: BTreeMap::new(), regime, granule: PhantomData };
     // SAFETY: nobody else has the root.
     unsafe { Tables::adopt(machine, ROOT, regime) }
 }
@@ -157,7 +178,7 @@ pub fn memory_map<G: Granule>(va_bits: u32) -> Map<G> {
     let layout = Layout::linux(G::SIZE, va_bits, GIB);
     let mut map = Hotplug::new(tables(va_bits), Ram::default(), layout, 48).unwrap();
     map.add_boot_ram(range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).unwrap();
-    map.tables_mut().machine_mut().events.clear();
+    take_log();
     map
 }
 

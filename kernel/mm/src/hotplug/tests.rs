@@ -5,7 +5,7 @@ use crate::addr::{PhysAddr, VirtAddr};
 use crate::altmap::Altmap;
 use crate::count::Count;
 use crate::granule::{GranuleSize, K4, K16, K64};
-use crate::observe::{Event, Observed};
+use crate::observe::Observed;
 use crate::testing::{DEVICE, GIB, MIB, Map, memory_map, range};
 
 /// Runs a test body at every granule.
@@ -28,7 +28,6 @@ every_granule! {
     every_byte_of_every_struct_page_is_written => struct_pages,
     ranges_go_in_any_order => any_order,
     overlaps_are_found_anywhere_in_the_range => overlaps,
-    nothing_is_freed_or_reused_before_its_invalidation_completed => order_of_events,
     an_add_takes_four_barriers_and_no_invalidation => barrier_bound,
 }
 
@@ -245,34 +244,6 @@ fn overlaps<G: Granule>() {
     }
     assert_eq!(before, (tables_image(&map), map.frames.out.clone()));
     map.remove(region).unwrap();
-}
-
-/// Per operation: no leaf is cleared after the first invalidation that covers it, DSB ISH and ISB follow the last one.
-fn order_of_events<G: Granule>() {
-    let mut map = memory_map::<G>(48);
-    let device = range(PhysAddr::new(1 << 45), GIB);
-    let region = map.plan(tight(&map, device, LeafPolicy::Largest)).unwrap().commit().unwrap();
-    map.tables_mut().machine_mut().events.clear();
-    map.remove(region).unwrap();
-    let events = &map.tables().machine().events;
-    let mut batch = Vec::new();
-    let mut invalidating = false;
-    for event in events {
-        match event {
-            Event::Tlbi(_) if !invalidating => {
-                assert_eq!(batch.last(), Some(&Event::Dsb(crate::seam::Dsb::InnerShareableStores)), "{batch:?}");
-                invalidating = true;
-            }
-            Event::Write { .. } => assert!(!invalidating, "a descriptor is written between TLBI and its DSB ISH"),
-            Event::Dsb(kind) if invalidating => {
-                assert_eq!(*kind, crate::seam::Dsb::InnerShareable);
-                invalidating = false;
-            }
-            _ => (),
-        }
-        batch.push(*event);
-    }
-    assert!(!invalidating && events.last() != Some(&Event::Dsb(crate::seam::Dsb::InnerShareable)));
 }
 
 fn barrier_bound<G: Granule>() {

@@ -1,0 +1,220 @@
+//! The order of stores, barriers, invalidations and frees, operation by operation.
+
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::granule::{Granule, K4, K16, K64};
+use crate::hotplug::Request;
+use crate::leaf::{LeafPolicy, Stretches};
+use crate::observe::Event;
+use crate::seam::Dsb;
+use crate::testing::{GIB, MIB, Map, Seen, memory_map, range, take_log};
+use crate::tlbi::Tlbi;
+
+const ISHST: Seen = Seen::Machine(Event::Dsb(Dsb::InnerShareableStores));
+const ISH: Seen = Seen::Machine(Event::Dsb(Dsb::InnerShareable));
+const ISB: Seen = Seen::Machine(Event::Isb);
+
+/// A leaf or a table link as it stood before a removal.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    slot: PhysAddr,
+    va: VirtAddr,
+    /// Addresses that it translates, in bytes.
+    bytes: u64,
+    /// The table that it points to, if it does.
+    table: Option<PhysAddr>,
+}
+
+/// Every leaf of `maps`, and every link that hot-plug made on the way.
+fn entries<G: Granule>(map: &Map<G>, maps: &[Stretches]) -> Vec<Entry> {
+    let mut entries = std::collections::BTreeMap::new();
+    for stretch in maps.iter().flat_map(Clone::clone) {
+        let step = 1_u64 << G::SIZE.level_shift(stretch.leaf.level);
+        for index in 0..stretch.descriptors(G::SIZE) {
+            for at in map.tables().walk(stretch.va.add(index * step)).steps() {
+                let table = at
+                    .descriptor
+                    .is_table(at.level)
+                    .then(|| at.descriptor.address(G::SIZE, map.tables().regime().output()));
+                if table.is_none() || at.descriptor.is_owned() {
+                    let bytes = 1_u64 << G::SIZE.level_shift(at.level);
+                    let va = stretch.va.add(index * step).align_down(bytes);
+                    entries.insert(at.slot, Entry { slot: at.slot, va, bytes, table });
+                }
+            }
+        }
+    }
+    entries.into_values().collect()
+}
+
+/// Whether `operation` makes CPUs forget `entry`.
+fn covers(operation: Tlbi, entry: &Entry) -> bool {
+    let inside = |operand: crate::tlbi::Operand| {
+        // The operand holds bits 55:12; the upper half has the others set.
+        let va = VirtAddr::new(operand.bits() << 12 | 0xff << 56);
+        va.since(entry.va) < entry.bytes
+    };
+    match operation {
+        Tlbi::AllInnerShareable => true,
+        Tlbi::AllLocal => false,
+        Tlbi::LastLevel(operand) => entry.table.is_none() && inside(operand),
+        Tlbi::AnyLevel(operand) => inside(operand),
+    }
+}
+
+fn position(log: &[Seen], from: usize, wanted: impl Fn(&Seen) -> bool) -> Option<usize> {
+    log[from..].iter().position(wanted).map(|offset| from + offset)
+}
+
+/// Where the invalidation of `entry` is complete, if it is: written, DSB ISHST, TLBI, DSB ISH, ISB, in that order.
+fn complete(log: &[Seen], entry: &Entry) -> Option<usize> {
+    let cleared = |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, descriptor }) if *slot == entry.slot && descriptor & 1 == 0);
+    let written = position(log, 0, cleared)?;
+    let visible = position(log, written, |seen| *seen == ISHST)?;
+    let invalidated =
+        position(log, visible, |seen| matches!(seen, Seen::Machine(Event::Tlbi(op)) if covers(*op, entry)))?;
+    let finished = position(log, invalidated, |seen| *seen == ISH)?;
+    position(log, finished, |seen| *seen == ISB)
+}
+
+/// All that a removal must keep: every leaf and every cut link invalidated and complete, nothing given back before.
+fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
+    let mut map = memory_map::<G>(48);
+    let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB);
+    let mut request = Request::new(device).policy(policy);
+    if !in_ram {
+        request = request.altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 0));
+    }
+    let region = map.plan(request).unwrap().commit().unwrap();
+    let linear = map.linear(device, policy).stretches();
+    let entries = entries(&map, &[linear, region.memmap(map.layout()).stretches()]);
+    let frames: Vec<_> = region.memmap(map.layout()).stretches().map(|s| map.tables().walk(s.va)).collect();
+    take_log();
+    map.remove(region).unwrap();
+    let log = take_log();
+    let given = |frame: PhysAddr| position(&log, 0, |seen| *seen == Seen::Give(frame));
+    let name = format!("{} {policy:?} {}", G::SIZE, if in_ram { "ram" } else { "altmap" });
+    assert!(entries.iter().any(|entry| entry.table.is_some()), "a far range has tables of its own");
+    for entry in &entries {
+        let done = complete(&log, entry).unwrap_or_else(|| panic!("{name}: {entry:x?} is never invalidated"));
+        if let Some(table) = entry.table {
+            assert!(given(table) > Some(done), "{name}: table {table} is given back before its invalidation");
+        }
+    }
+    for walk in frames.iter().filter(|_| in_ram) {
+        let (step, frame) = walk.translation().unwrap();
+        let leaf = entries.iter().find(|entry| entry.slot == step.slot).unwrap();
+        assert!(given(frame) > complete(&log, leaf), "{name}: frame {frame} is given back before its invalidation");
+    }
+    // A walk of a member that is still valid may cache a contiguous run again: all clears come first.
+    let rewritten =
+        |seen: &&Seen| matches!(seen, Seen::Machine(Event::Write { descriptor, .. }) if descriptor & 1 == 1);
+    assert_eq!(log.iter().filter(rewritten).count(), 0, "{name}: a removal makes nothing valid");
+    let mut invalidating = false;
+    for seen in &log {
+        match seen {
+            Seen::Machine(Event::Tlbi(_)) => invalidating = true,
+            Seen::Machine(Event::Write { .. }) => assert!(!invalidating, "{name}: a store between TLBI and DSB ISH"),
+            seen if *seen == ISH => invalidating = false,
+            _ => (),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_freed_or_reused_before_its_invalidation_completed() {
+    for policy in [LeafPolicy::Largest, LeafPolicy::Linux] {
+        for in_ram in [false, true] {
+            check_removal::<K4>(policy, in_ram);
+            check_removal::<K16>(policy, in_ram);
+            check_removal::<K64>(policy, in_ram);
+        }
+    }
+}
+
+#[test]
+fn base_pages_go_by_the_same_rules() {
+    check_removal::<K16>(LeafPolicy::Pages, true);
+    check_removal::<K64>(LeafPolicy::Pages, false);
+}
+
+/// New tables: zeroed before any store into them, complete and visible before the link to them is valid; every leaf
+/// visible, and this CPU synchronised, before a struct page is written.
+fn check_add<G: Granule>() {
+    let mut map = memory_map::<G>(48);
+    let device = range(PhysAddr::new(1 << 45), GIB);
+    let altmap = crate::altmap::Altmap::tight(map.layout(), device, LeafPolicy::Pages, 0);
+    let request = Request::new(device).policy(LeafPolicy::Pages).altmap(altmap);
+    take_log();
+    let region = map.plan(request).unwrap().commit().unwrap();
+    let log = take_log();
+    let page = G::SIZE.bytes();
+    let zeroed: Vec<_> = log
+        .iter()
+        .enumerate()
+        .filter_map(|(at, seen)| match seen {
+            Seen::Machine(Event::Zero { table }) => Some((at, *table)),
+            _ => None,
+        })
+        .collect();
+    assert!(zeroed.len() > 3, "a far range needs tables in both maps");
+    for (at, table) in zeroed {
+        let into =
+            |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, .. }) if slot.align_down(page) == table);
+        assert!(position(&log, 0, into) > Some(at), "{table} is written before it is zeroed");
+        let last = log.iter().rposition(into).unwrap();
+        let links: Vec<_> = log.iter().enumerate().filter(|(_, seen)| is_link(seen, table, page)).collect();
+        let (valid, _) = *links.last().expect("a table is linked");
+        let outer = zeroed_table(&log, links[0].1, page);
+        if !outer {
+            let fence = position(&log, last.max(at), |seen| *seen == ISHST);
+            assert!(fence.is_some_and(|fence| fence < valid), "{table} is linked before its content is visible");
+            assert!(is_parked(links[0].1), "the link into a live table is parked first");
+        }
+    }
+    let first_access = position(&log, 0, |seen| matches!(seen, Seen::Machine(Event::Access(_)))).unwrap();
+    let last_write = log.iter().rposition(|seen| matches!(seen, Seen::Machine(Event::Write { .. }))).unwrap();
+    assert!(log[last_write..first_access].ends_with(&[ISHST, ISB]), "DSB ISHST, ISB before struct pages are written");
+    drop(map.remove(region));
+}
+
+/// A store of a descriptor that names `table`.
+fn is_link(seen: &Seen, table: PhysAddr, page: u64) -> bool {
+    matches!(seen, Seen::Machine(Event::Write { descriptor, .. })
+        if descriptor & 2 == 2 && (descriptor & 0x0000_ffff_ffff_ffff & !(page - 1)) == table.value() && descriptor >> 59 & 3 != 0)
+}
+
+fn is_parked(seen: &Seen) -> bool {
+    matches!(seen, Seen::Machine(Event::Write { descriptor, .. }) if descriptor & 1 == 0)
+}
+
+/// Whether the store went into a table that this operation made.
+fn zeroed_table(log: &[Seen], store: &Seen, page: u64) -> bool {
+    let Seen::Machine(Event::Write { slot, .. }) = store else { return false };
+    log.contains(&Seen::Machine(Event::Zero { table: slot.align_down(page) }))
+}
+
+#[test]
+fn new_tables_are_complete_and_visible_before_they_are_linked() {
+    check_add::<K4>();
+    check_add::<K16>();
+    check_add::<K64>();
+}
+
+#[test]
+fn invalidations_are_single_up_to_a_table_of_them_and_then_all_at_once() {
+    let count = |bytes: u64| {
+        let mut map = memory_map::<K64>(48);
+        let device = range(PhysAddr::new(1 << 45), bytes);
+        let altmap = crate::altmap::Altmap::tight(map.layout(), device, LeafPolicy::Pages, 0);
+        let request = Request::new(device).policy(LeafPolicy::Pages).altmap(altmap);
+        let region = map.plan(request).unwrap().commit().unwrap();
+        take_log();
+        map.remove(region).unwrap();
+        let log = take_log();
+        let all = Seen::Machine(Event::Tlbi(Tlbi::AllInnerShareable));
+        let singles = log.iter().filter(|seen| matches!(seen, Seen::Machine(Event::Tlbi(Tlbi::LastLevel(_))))).count();
+        (log.contains(&all), singles)
+    };
+    assert_eq!(count(512 * MIB), (false, 8192 + 8), "8192 pages of linear map, 8 of vmemmap");
+    assert_eq!(count(576 * MIB), (true, 9), "9216 are more than a table");
+}
