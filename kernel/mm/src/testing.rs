@@ -24,6 +24,8 @@ use crate::walk::Walk;
 pub const GIB: u64 = 1 << 30;
 pub const MIB: u64 = 1 << 20;
 pub const ROOT: PhysAddr = PhysAddr::new(0x4000_0000);
+/// The first frame of [`Ram`].
+pub const FIRST_FRAME: u64 = 0x5000_0000;
 pub const DEVICE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 
 /// What happened, on the machine and at the allocator, in one order.
@@ -88,7 +90,9 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn load(&self, word: PhysAddr) -> u64 {
-        self.words.get(&word.value()).copied().unwrap_or(0)
+        // What nobody has written in the RAM that is handed out is anything but zero.
+        let untouched = if word.value() < FIRST_FRAME { 0 } else { 0xdead_beef_dead_beef };
+        self.words.get(&word.value()).copied().unwrap_or(untouched)
     }
 
     fn store(&mut self, word: PhysAddr, value: u64) {
@@ -139,7 +143,7 @@ pub struct Ram {
 
 impl Default for Ram {
     fn default() -> Self {
-        Self { next: 0x5000_0000, free: BTreeMap::new(), out: BTreeMap::new(), budget: u64::MAX }
+        Self { next: FIRST_FRAME, free: BTreeMap::new(), out: BTreeMap::new(), budget: u64::MAX }
     }
 }
 

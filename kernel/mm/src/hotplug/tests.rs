@@ -154,14 +154,11 @@ fn va_sizes<G: Granule>() {
 }
 
 fn failure_injection<G: Granule>() {
-    for in_ram in [false, true] {
-        let device = range(PhysAddr::new(1 << 45), GIB);
+    for (in_ram, policy) in [(false, LeafPolicy::Pages), (true, LeafPolicy::Pages), (true, LeafPolicy::Linux)] {
+        // At 4K and with Linux's leaves: half a section of pages, then blocks.
+        let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB);
         let mut map = memory_map::<G>(48);
-        let request = if in_ram {
-            Request::new(device).policy(LeafPolicy::Pages)
-        } else {
-            tight(&map, device, LeafPolicy::Pages)
-        };
+        let request = if in_ram { Request::new(device).policy(policy) } else { tight(&map, device, policy) };
         // Make the section records once: they are allowed to stay.
         map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
         let mut failures = 0;
@@ -272,7 +269,7 @@ struct Numbered<const WORDS: usize>([u64; WORDS]);
 // SAFETY: an array of words has no padding; the sizes below are powers of two.
 unsafe impl<const WORDS: usize> Meta for Numbered<WORDS> {
     fn new(pfn: Pfn, role: Role) -> Self {
-        Self([pfn.number() | u64::from(role == Role::Altmap) << 63; WORDS])
+        Self([pfn.number() | u64::from(role == Role::Altmap) << 63 | u64::from(role == Role::Reserve) << 62; WORDS])
     }
 }
 
@@ -287,11 +284,12 @@ fn struct_page_size<const WORDS: usize>() {
     let altmap = Altmap::tight(&layout, device, LeafPolicy::Largest, 1);
     let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
     let (first, end) = altmap.storage();
-    for pfn in [first, end.add(1), Pfn::new(device.end().value() / (16 << 10) - 1)] {
+    let last = Pfn::new(device.end().value() / (16 << 10) - 1);
+    for (pfn, role) in [(altmap.base_pfn(), 1 << 62), (first, 1 << 63), (end, 0), (last, 0)] {
         let (_, at) = map.tables().walk(layout.page(pfn)).translation().unwrap();
         let leaf = map.tables().machine().written.range(..=at.value()).next_back().unwrap();
         let offset = (at.value() - leaf.0) as usize;
-        let expected = pfn.number() | u64::from(pfn < end) << 63;
+        let expected = pfn.number() | role;
         for word in leaf.1[offset..offset + WORDS * 8].chunks(8) {
             assert_eq!(u64::from_le_bytes(word.try_into().unwrap()), expected, "{WORDS} words, {pfn:?}");
         }
@@ -370,6 +368,65 @@ fn altmaps_that_do_not_fit_are_refused() {
         small.to_string(),
         "the altmap sets 15 frames aside and the vmemmap of the range needs 16; set at least that many aside"
     );
+}
+
+#[test]
+fn an_altmap_may_take_the_whole_range() {
+    let mut map = memory_map::<K64>(48);
+    let device = range(DEVICE, GIB);
+    let whole = Altmap::new(device, GranuleSize::K64, 1, 16383);
+    let region = map.plan(Request::new(device).altmap(whole)).unwrap().commit().unwrap();
+    map.remove(region).unwrap();
+}
+
+#[test]
+fn two_megabytes_are_the_unit_where_a_vmemmap_page_describes_less() {
+    let mut map = memory_map::<K4>(48);
+    assert_eq!(map.unit(), 2 * MIB);
+    let error = map.plan(Request::new(range(DEVICE.add(256 << 10), 2 * MIB))).unwrap_err();
+    assert!(matches!(error, PlanError::Misaligned { unit, .. } if unit == 2 * MIB), "{error}");
+}
+
+#[test]
+fn boot_ram_has_struct_pages_of_its_own_role_and_keeps_its_tables() {
+    let map = memory_map::<K16>(48);
+    let first = map.layout().page(Pfn::new(GIB >> 14));
+    let (_, frame) = map.tables().walk(first).translation().unwrap();
+    let flags = u64::from_le_bytes(map.tables().machine().written[&frame.value()][..8].try_into().unwrap());
+    assert_eq!(flags, 0, "neither device memory nor reserved");
+    let walk = map.tables().walk(first);
+    assert!(walk.steps().all(|step| !(step.descriptor.is_table(step.level) && step.descriptor.is_owned())));
+}
+
+/// Linear map and vmemmap in one 512 GiB entry: each plan counts the table that they share, one of the two is given back.
+#[test]
+fn a_table_that_both_maps_share_is_made_once() {
+    let window = |start, bytes| crate::addr::VirtRange::new(VirtAddr::new(start), bytes);
+    let (linear, vmemmap) = (window(0xffff_0000_0000_0000, 64 * GIB), window(0xffff_0040_0000_0000, GIB));
+    let layout = crate::layout::Layout::new(GranuleSize::K4, linear, vmemmap, 0, 6);
+    let (tables, ram) = (crate::testing::tables::<K4>(48), crate::testing::Ram::default());
+    let mut map = Map::<K4>::new(tables, ram, layout, 40).unwrap();
+    let device = range(DEVICE, 256 * MIB);
+    for _ in 0..2 {
+        map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
+        let before = map.frames.out.clone();
+        let plan = map.plan(tight(&map, device, LeafPolicy::Pages)).unwrap();
+        let counted = plan.summary().linear_tables + plan.summary().memmap_tables;
+        let region = plan.commit().unwrap();
+        assert_eq!((map.frames.out.len() - before.len()) as u64, counted - 1);
+        assert_eq!(map.remove(region).unwrap().tables_freed, counted - 1);
+        assert_eq!(map.frames.out, before);
+    }
+}
+
+#[test]
+fn a_region_that_is_only_partly_active_here_is_given_back() {
+    let (mut one, mut other) = (memory_map::<K4>(48), memory_map::<K4>(48));
+    let region = one.plan(Request::new(range(DEVICE, GIB))).unwrap().commit().unwrap();
+    let part = other.plan(Request::new(range(DEVICE, GIB / 2))).unwrap().commit().unwrap();
+    let region = other.remove(region).unwrap_err().region;
+    one.remove(region).unwrap();
+    other.remove(part).unwrap();
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_alt
     let mut storage = before;
     let made = populate(&mut tables, &mut frames, memmap, &mut storage).unwrap();
     let memmap = memmap.stored_in(&storage);
+    assert!(in_altmap || memmap.stretches().all(|stretch| !stretch.leaf.contiguous), "frames of RAM are single");
     let mut seen = std::collections::BTreeSet::new();
     for va in (0..memmap.range().bytes()).step_by(G::SIZE.bytes() as usize) {
         let (_, frame) = tables.walk(memmap.range().start().add(va)).translation().expect("mapped");
