@@ -68,7 +68,7 @@ fn tell_at<A: Around, G: Granule>(boot: &'static BootInfo) -> ! {
     check(&mut map, request);
     let (map, events) = costs::rehearse(map, request);
     let costs = Costs::new(boot.config.count, events);
-    Story { boot, device, request, failures: Failures::new() }.tell(map, costs)
+    Story { boot, device: &device, request, failures: Failures::new() }.tell(map, costs)
 }
 
 /// Refuses what can't be planned; the plan is thrown away, nothing is touched.
@@ -80,9 +80,9 @@ fn check<M: Machine>(map: &mut MemoryMap<M>, request: Request) {
 }
 
 /// What the story is about, and what went wrong in it.
-struct Story {
+struct Story<'a> {
     boot: &'static BootInfo,
-    device: CarveOut,
+    device: &'a dyn DeviceMemory,
     request: Request,
     failures: Failures,
 }
@@ -95,7 +95,7 @@ struct Seen {
     altmap: Option<Altmap>,
 }
 
-impl Story {
+impl Story<'_> {
     fn tell<M: Machine>(mut self, mut map: MemoryMap<M>, mut costs: Costs) -> ! {
         let before = Books::of(&map);
         marks::before_populate(&map, self.device.range());
@@ -116,7 +116,7 @@ impl Story {
     /// Proves the tables and that both ways reach the same memory.
     fn look<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Seen {
         let (layout, tables) = (map.layout(), map.tables());
-        let memmap = region.memmap(layout);
+        let memmap = *region.memmap();
         let planned = self.request.storage().altmap();
         let total = leaf_vas::<M::Granule>(memmap.stretches()).count() as u64;
         let at_plan = prove::at_agrees(tables, &memmap, planned, &mut self.failures);
@@ -138,7 +138,7 @@ impl Story {
 
     /// Loads from the vmemmap and from the linear map, so that the TLB holds what the removal must take out of it.
     fn touch<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Vec<VirtAddr> {
-        let memmap = region.memmap(map.layout()).stretches();
+        let memmap = region.memmap().stretches();
         let linear = self.linear(map).stretches();
         prove::touch::<M::Granule>([&memmap, &linear], &mut self.failures)
     }
@@ -158,7 +158,7 @@ impl Story {
         Report {
             boot: self.boot,
             verdict,
-            device: &self.device,
+            device: self.device,
             altmap: seen.altmap,
             memmap: seen.memmap.clone(),
             linear: seen.linear.clone(),

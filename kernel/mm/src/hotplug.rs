@@ -59,8 +59,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// # Panics
     ///
-    /// If `layout` is for another granule or another size of struct page.
+    /// If `layout` is for another granule or another size of struct page, or `pa_bits` is not 32 to 52.
     pub fn new(mut tables: Tables<M>, mut frames: F, layout: Layout, pa_bits: u32) -> Result<Self, OutOfFrames> {
+        assert!((32..=52).contains(&pa_bits), "{pa_bits} bits of physical address: AArch64 has 32 to 52");
         assert!(layout.granule() == M::Granule::SIZE, "a layout of another granule");
         assert!(layout.struct_page_bytes() == 1 << struct_page_shift::<P>(), "a layout for another struct page");
         let sections = Sections::new(tables.machine_mut(), &mut frames)?;
@@ -76,9 +77,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     pub fn add_boot_ram(&mut self, range: PhysRange, policy: LeafPolicy) -> Result<(), PopulateError> {
         let range = self.whole_sections(range);
         self.sections.prepare(self.tables.machine_mut(), &mut self.frames, range)?;
-        let memmap = Memmap::new(&self.layout, range, policy).early().stored_in(&Storage::Ram);
-        vmemmap::populate(&mut self.tables, &mut self.frames, memmap, &mut Storage::Ram)?;
-        memmap.initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
+        let memmap = Memmap::new(&self.layout, range, policy).early();
+        let populated = vmemmap::populate(&mut self.tables, &mut self.frames, memmap, Storage::Ram)?;
+        populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
         self.sections.activate_early(self.tables.machine_mut(), range);
         Ok(())
     }
@@ -99,16 +100,16 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// [`RemoveError`] gives the region back if it is not one of this memory map.
     pub fn remove(&mut self, region: Region) -> Result<Removed, RemoveError> {
-        if !self.sections.is_wholly_active(self.tables.machine(), region.range()) {
+        let active = self.sections.is_wholly_active(self.tables.machine(), region.range());
+        if region.owner != self.sections.root() || !active {
             return Err(RemoveError { region });
         }
-        let memmap = region.memmap(&self.layout);
-        let Region(Request { range, mut storage, policy }) = region;
+        let Region { request: Request { range, policy, .. }, populated, .. } = region;
         self.sections.deactivate(self.tables.machine_mut(), range);
         let linear = self.linear(range, policy);
         let Self { tables, frames, .. } = self;
         tables.machine_mut().begin(Phase::Populate);
-        let memmap_tables = vmemmap::depopulate(tables, frames, memmap, &mut storage);
+        let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated);
         tables.machine_mut().end(Phase::Populate);
         tables.machine_mut().begin(Phase::Linear);
         let linear_tables = mapping::unmap(tables, frames, &linear);

@@ -22,6 +22,16 @@ pub struct Mapping {
 /// Why a mapping can't be made. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MapError {
+    /// Addresses or frames that are not whole pages.
+    #[error("{va} or the frames from {pa} are not whole pages of {granule}; align them")]
+    Misaligned {
+        /// The addresses.
+        va: VirtRange,
+        /// The first frame.
+        pa: PhysAddr,
+        /// The granule.
+        granule: GranuleSize,
+    },
     /// The window is in use.
     #[error(transparent)]
     Occupied(#[from] Occupied),
@@ -67,6 +77,11 @@ impl Mapping {
         tables.missing_tables(self.stretches())
     }
 
+    fn is_whole_pages(&self) -> bool {
+        let page = self.granule.bytes();
+        self.va.start().is_aligned(page) && self.va.end().is_aligned(page) && self.pa.is_aligned(page)
+    }
+
     /// Writes the leaves with the tables `taken`, links them, and returns the tables that it did not need.
     pub(crate) fn map<M: Machine>(&self, tables: &mut Tables<M>, mut taken: Reserved) -> Reserved {
         let made = taken.count();
@@ -83,8 +98,11 @@ impl Mapping {
 ///
 /// # Errors
 ///
-/// [`MapError`] if something is mapped there already or there is no RAM for tables; then nothing changed.
+/// [`MapError`] if it is not whole pages, something is mapped there already, or there is no RAM for tables; then nothing changed.
 pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> Result<u64, MapError> {
+    if !mapping.is_whole_pages() {
+        return Err(MapError::Misaligned { va: mapping.va, pa: mapping.pa, granule: mapping.granule });
+    }
     let missing = mapping.check(tables)?;
     let taken = Reserved::take(tables.machine_mut(), frames, missing, M::Granule::SIZE.bytes())?;
     mapping.map(tables, taken).give_back(tables.machine_mut(), frames);

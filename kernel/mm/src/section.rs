@@ -63,6 +63,12 @@ impl Sections {
         Ok(Self { root, granule, pages: 1 })
     }
 
+    /// The tree's root page: no two memory maps have the same.
+    #[must_use]
+    pub const fn root(&self) -> PhysAddr {
+        self.root
+    }
+
     /// Bytes of RAM that the tree takes.
     #[must_use]
     pub const fn bytes(&self) -> u64 {

@@ -11,6 +11,7 @@ mod tests;
 pub use memmap::Memmap;
 pub(crate) use steps::Reservation;
 
+use crate::addr::VirtRange;
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};
 use crate::frames::OutOfFrames;
@@ -23,15 +24,39 @@ pub const PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, table:
 /// The same for boot RAM, whose tables are never freed.
 pub const EARLY_PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, table: TableAttributes::MEMMAP };
 
-/// Why a vmemmap can't be populated. Nothing has changed.
+/// Why a vmemmap can't be where it was to go. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum PopulateError {
+pub enum MemmapError {
+    /// It does not start and end where a page of vmemmap does, or lies outside of the layout's window.
+    #[error(
+        "the struct pages {va} are not whole pages inside the vmemmap window {window}; widen the range, or the window"
+    )]
+    Window {
+        /// Where the struct pages would be.
+        va: VirtRange,
+        /// The layout's window.
+        window: VirtRange,
+    },
     /// The window is in use.
     #[error(transparent)]
     Occupied(#[from] Occupied),
     /// The altmap can't hold it.
     #[error(transparent)]
     Altmap(#[from] AltmapTooSmall),
+    /// The altmap holds something already: it serves one range at a time.
+    #[error("{alloc} frames of the altmap are handed out; give a fresh one, an altmap serves one range at a time")]
+    AltmapInUse {
+        /// Frames handed out.
+        alloc: u64,
+    },
+}
+
+/// Why a vmemmap can't be populated. Nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PopulateError {
+    /// It can't be there.
+    #[error(transparent)]
+    Memmap(#[from] MemmapError),
     /// RAM can't hold it, or its tables.
     #[error(transparent)]
     Frames(#[from] OutOfFrames),
@@ -57,44 +82,77 @@ impl Storage {
     }
 }
 
-/// Populates the vmemmap of a range: every struct page mapped, none initialised yet. Returns the tables that it took
-/// from `frames`.
+/// A vmemmap that is populated: to be given back to [`depopulate`].
+#[derive(Debug)]
+#[must_use = "dropping it leaves the vmemmap populated for ever; give it to depopulate"]
+pub struct Populated {
+    memmap: Memmap,
+    storage: Storage,
+    tables: u64,
+}
+
+impl Populated {
+    pub(crate) const fn new(memmap: Memmap, storage: Storage, tables: u64) -> Self {
+        Self { memmap, storage, tables }
+    }
+
+    /// The vmemmap, with the leaves that its storage allowed.
+    #[must_use]
+    pub const fn memmap(&self) -> &Memmap {
+        &self.memmap
+    }
+
+    /// Where its struct pages are, as it stands now.
+    #[must_use]
+    pub const fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Tables that it took.
+    #[must_use]
+    pub const fn tables(&self) -> u64 {
+        self.tables
+    }
+}
+
+/// Populates a vmemmap: every struct page mapped, none initialised yet.
 ///
-/// `storage` is updated as frames are handed out; keep it for [`depopulate`].
+/// The frames of an altmap must be nobody else's: that is the caller's to know.
 ///
 /// # Errors
 ///
-/// [`PopulateError`] if something is mapped there already, or the altmap or RAM can't hold it; then nothing changed.
+/// [`PopulateError`] if it can't be there, something is mapped there already, or the altmap or RAM can't hold it; then
+/// nothing changed.
 pub fn populate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,
     memmap: Memmap,
-    storage: &mut Storage,
-) -> Result<u64, PopulateError> {
-    let memmap = memmap.stored_in(storage);
-    let missing = memmap.check(tables, storage)?;
-    let taken = memmap.reserve(tables.machine_mut(), frames, missing, storage)?;
-    memmap.map(tables, storage, taken).give_back(tables.machine_mut(), frames);
-    Ok(missing)
+    mut storage: Storage,
+) -> Result<Populated, PopulateError> {
+    let memmap = memmap.stored_in(&storage);
+    let missing = memmap.check(tables, &storage)?;
+    let taken = memmap.reserve(tables.machine_mut(), frames, missing, &storage)?;
+    memmap.map(tables, &mut storage, taken).give_back(tables.machine_mut(), frames);
+    Ok(Populated::new(memmap, storage, missing))
 }
 
-/// Takes away what [`populate`] made, with the same `memmap`: clears every leaf, one batch of TLB invalidations, gives
-/// frames back to where they came from, frees the tables that are empty now. Returns how many tables were freed.
+/// Takes away what [`populate`] made: clears every leaf, one batch of TLB invalidations, gives frames back to where they
+/// came from, frees the tables that are empty now. Returns the storage as it was before, and how many tables were freed.
 ///
 /// No pfn of the range may be valid any more: another CPU that touches a struct page now takes a fault.
 pub fn depopulate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,
-    memmap: Memmap,
-    storage: &mut Storage,
-) -> u64 {
-    let memmap = memmap.stored_in(storage);
-    match storage {
+    populated: Populated,
+) -> (Storage, u64) {
+    let Populated { memmap, mut storage, .. } = populated;
+    match &mut storage {
         Storage::Altmap(altmap) => {
             tables.unmap(memmap.stretches());
             *altmap = altmap.emptied();
         }
         Storage::Ram => tables.unmap_frames(memmap.stretches(), frames),
     }
-    tables.prune(memmap.range(), frames)
+    let freed = tables.prune(memmap.range(), frames);
+    (storage, freed)
 }

@@ -99,7 +99,7 @@ impl<G: Granule> Half<G> {
         match mapping::map(&mut self.tables, frames, mapping) {
             Ok(_) => Ok(()),
             Err(MapError::Frames(_)) => Err(Refusal::TooLittleRam { ram_bytes: self.ram_bytes }),
-            Err(MapError::Occupied(occupied)) => panic!("the first tables have two maps at one place: {occupied}"),
+            Err(wrong) => panic!("the first tables are laid out wrongly: {wrong}"),
         }
     }
 }

@@ -30,7 +30,7 @@ pub fn rehearse<M: Machine>(map: MemoryMap<M>, request: Request) -> (MemoryMap<M
     let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
     let region = plan.commit().unwrap_or_else(|error| refuse(error));
     let add = map.tables_mut().machine_mut().observer().take();
-    let removed = map.remove(region).unwrap_or_else(|error| refuse(error));
+    let removed = map.remove(region).unwrap_or_else(|error| panic!("{error}"));
     let remove = map.tables_mut().machine_mut().observer().take();
     let section_bytes = map.section_bytes() - records;
     let events = Events { add, remove, section_bytes, add_tables, remove_tables: removed.tables_freed };
@@ -47,8 +47,8 @@ fn commit<M: Machine>(map: &mut MemoryMap<M>, request: Request) -> Result<Region
 pub struct Costs {
     counter: Option<InstructionCounter>,
     events: Events,
-    ram_bytes: u64,
-    altmap_bytes: u64,
+    ram_bytes: [u64; 2],
+    altmap_bytes: [u64; 2],
     instructions: Option<[u64; 2]>,
     phases: [Phases; 2],
 }
@@ -63,8 +63,8 @@ impl Costs {
         Self {
             counter,
             events,
-            ram_bytes: 0,
-            altmap_bytes: 0,
+            ram_bytes: [0; 2],
+            altmap_bytes: [0; 2],
             instructions: counter.map(|_| [0; 2]),
             phases: [Phases::default(); 2],
         }
@@ -86,17 +86,24 @@ impl Costs {
         let free = RamFrames::current().free();
         let region = self.counted(0, || commit(map, request))?;
         let page = M::Granule::SIZE.bytes();
-        self.ram_bytes = (free - RamFrames::current().free()) * page;
-        self.altmap_bytes = region.storage().altmap().map_or(0, |altmap| altmap.alloc() * page);
+        self.ram_bytes[0] = (free - RamFrames::current().free()) * page;
+        self.altmap_bytes[0] = region.storage().altmap().map_or(0, |altmap| altmap.alloc() * page);
         Ok(region)
     }
 
     /// Removes it; returns its storage as it came back.
     pub fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, region: Region) -> Storage {
-        self.counted(1, || match map.remove(region) {
+        let free = RamFrames::current().free();
+        let handed_out = |storage: &Storage| storage.altmap().map_or(0, |altmap| altmap.alloc());
+        let before = handed_out(region.storage());
+        let storage = self.counted(1, || match map.remove(region) {
             Ok(removed) => removed.storage,
-            Err(error) => refuse(error),
-        })
+            Err(error) => panic!("{error}"),
+        });
+        let page = M::Granule::SIZE.bytes();
+        self.ram_bytes[1] = (RamFrames::current().free() - free) * page;
+        self.altmap_bytes[1] = (before - handed_out(&storage)) * page;
+        storage
     }
 
     /// With a counter: adds and removes once more, with a stopwatch on each phase.
@@ -105,7 +112,7 @@ impl Costs {
         let mut map = map.on(|machine| Observed::new(machine, Stopwatch::new(counter)));
         let region = commit(&mut map, request).unwrap_or_else(|error| refuse(error));
         let add = map.tables_mut().machine_mut().observer().take();
-        map.remove(region).unwrap_or_else(|error| refuse(error));
+        map.remove(region).unwrap_or_else(|error| panic!("{error}"));
         let remove = map.tables_mut().machine_mut().observer().take();
         self.phases = [add, remove];
     }
@@ -122,6 +129,7 @@ impl Costs {
 
     fn cost(&self, which: usize, events: Count, tables: u64, section_bytes: u64) -> Cost {
         let instructions = self.instructions.map(|totals| (totals[which], self.phases[which]));
-        Cost { events, tables, ram_bytes: self.ram_bytes, altmap_bytes: self.altmap_bytes, section_bytes, instructions }
+        let (ram_bytes, altmap_bytes) = (self.ram_bytes[which], self.altmap_bytes[which]);
+        Cost { events, tables, ram_bytes, altmap_bytes, section_bytes, instructions }
     }
 }

@@ -105,6 +105,7 @@ impl<'a> BitmapFrames<'a> {
 // address. That the released ranges are RAM is the promise of whoever released them.
 unsafe impl Frames for BitmapFrames<'_> {
     fn take(&mut self, bytes: u64) -> Option<PhysAddr> {
+        assert!(bytes.is_power_of_two() && bytes >= self.granule.bytes(), "{bytes} bytes are no whole frames");
         let count = bytes >> self.granule.shift();
         let at = self.find(self.hint, u64::MAX, bytes).or_else(|| self.find(0, self.hint + count, bytes))?;
         (at..at + count).for_each(|index| self.set_used(index));

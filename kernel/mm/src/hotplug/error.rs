@@ -2,11 +2,10 @@
 
 use super::Region;
 use crate::addr::{PhysAddr, PhysRange};
-use crate::altmap::AltmapTooSmall;
 use crate::frames::OutOfFrames;
 use crate::granule::GranuleSize;
 use crate::table::Occupied;
-use crate::vmemmap::PopulateError;
+use crate::vmemmap::MemmapError;
 
 /// A request that can't be planned. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -81,25 +80,12 @@ pub enum PlanError {
         /// Frames in the range.
         frames: u64,
     },
-    /// An altmap too small for the struct pages.
-    #[error(transparent)]
-    AltmapTooSmall(#[from] AltmapTooSmall),
-    /// Something is mapped in the windows that the range needs.
+    /// Something is mapped in the linear map's window where the range goes.
     #[error(transparent)]
     Occupied(#[from] Occupied),
-    /// No RAM. (Only ever from [`PopulateError`]'s conversion: planning takes none.)
+    /// The vmemmap can't be where it goes, or the altmap can't hold it.
     #[error(transparent)]
-    Frames(#[from] OutOfFrames),
-}
-
-impl From<PopulateError> for PlanError {
-    fn from(error: PopulateError) -> Self {
-        match error {
-            PopulateError::Occupied(error) => error.into(),
-            PopulateError::Altmap(error) => error.into(),
-            PopulateError::Frames(error) => error.into(),
-        }
-    }
+    Memmap(#[from] MemmapError),
 }
 
 /// A plan that ran out while it reserved what it needs. Nothing has changed.
@@ -107,7 +93,7 @@ impl From<PopulateError> for PlanError {
 #[error("{0}; free some, or keep the struct pages in an altmap")]
 pub struct AddError(#[from] pub OutOfFrames);
 
-/// The region is not active in this memory map.
+/// The region is not one of this memory map, or not active in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is not a range of this memory map; remove it where it was added", region.range())]
 pub struct RemoveError {

@@ -10,7 +10,7 @@ use crate::granule::Granule;
 use crate::mapping::Mapping;
 use crate::meta::{Meta, Role, Roles};
 use crate::seam::{Frames, Machine, Phase};
-use crate::vmemmap::{Memmap, Reservation, Storage};
+use crate::vmemmap::{Memmap, Populated, Reservation, Storage};
 
 /// A checked request. It borrows the memory map, so nothing can change between plan and [`commit`](Plan::commit).
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// changed but empty section records, and the same request succeeds once there is RAM.
     pub fn commit(mut self) -> Result<Region, AddError> {
         let taken = self.reserve()?;
-        let Self { hotplug, mut request, linear, memmap, .. } = self;
+        let Self { hotplug, mut request, linear, memmap, memmap_tables, .. } = self;
         let Hotplug { tables, frames, sections, .. } = hotplug;
         tables.machine_mut().begin(Phase::Linear);
         linear.map(tables, taken.linear).give_back(tables.machine_mut(), frames);
@@ -92,7 +92,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         memmap.initialise::<M, P>(tables.machine_mut(), &roles(&request.storage));
         tables.machine_mut().end(Phase::Initialise);
         sections.activate(tables.machine_mut(), request.range);
-        Ok(Region(request))
+        let populated = Populated::new(memmap, request.storage, memmap_tables);
+        Ok(Region { request, populated, owner: sections.root() })
     }
 
     fn reserve(&mut self) -> Result<Taken, AddError> {

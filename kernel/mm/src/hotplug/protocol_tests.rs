@@ -86,8 +86,8 @@ fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
     }
     let region = map.plan(request).unwrap().commit().unwrap();
     let linear = map.linear(device, policy).stretches();
-    let entries = entries(&map, &[linear, region.memmap(map.layout()).stretches()]);
-    let frames: Vec<_> = region.memmap(map.layout()).stretches().map(|s| map.tables().walk(s.va)).collect();
+    let entries = entries(&map, &[linear, region.memmap().stretches()]);
+    let frames: Vec<_> = region.memmap().stretches().map(|s| map.tables().walk(s.va)).collect();
     take_log();
     map.remove(region).unwrap();
     let log = take_log();

@@ -1,32 +1,36 @@
 //! A range that has been added: what its owner holds, and gives back to remove it.
 
 use super::Request;
-use crate::addr::PhysRange;
-use crate::layout::Layout;
-use crate::vmemmap::{Memmap, Storage};
+use crate::addr::{PhysAddr, PhysRange};
+use crate::vmemmap::{Memmap, Populated, Storage};
 
 /// A live range of device memory. Dropping it leaves the memory added for ever, which is safe.
 #[derive(Debug)]
 #[must_use = "dropping a region leaves its memory added for ever; give it to Hotplug::remove"]
-pub struct Region(pub(super) Request);
+pub struct Region {
+    pub(super) request: Request,
+    pub(super) populated: Populated,
+    /// The section records of the memory map that it belongs to.
+    pub(super) owner: PhysAddr,
+}
 
 impl Region {
     /// The physical range.
     #[must_use]
     pub const fn range(&self) -> PhysRange {
-        self.0.range
+        self.request.range
     }
 
     /// Where its struct pages are.
     #[must_use]
     pub const fn storage(&self) -> &Storage {
-        &self.0.storage
+        self.populated.storage()
     }
 
     /// Its vmemmap.
     #[must_use]
-    pub fn memmap(&self, layout: &Layout) -> Memmap {
-        Memmap::new(layout, self.0.range, self.0.policy).stored_in(&self.0.storage)
+    pub const fn memmap(&self) -> &Memmap {
+        self.populated.memmap()
     }
 }
 

@@ -186,7 +186,7 @@ fn struct_pages<G: Granule>() {
     let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
     let layout = *map.layout();
     let mut seen = 0;
-    for stretch in region.memmap(&layout).stretches() {
+    for stretch in region.memmap().stretches() {
         let step = 1 << G::SIZE.level_shift(stretch.leaf.level);
         for index in 0..stretch.descriptors(G::SIZE) {
             let va = stretch.va.add(index * step);

@@ -31,13 +31,15 @@ impl<M: Machine> Tables<M> {
         }
     }
 
-    /// Replaces each descriptor of `stretch`. A table that is missing was never there: nothing to do.
+    /// Replaces each descriptor of `stretch` that is not empty. A table that is missing was never there.
     fn rewrite(&mut self, stretch: Stretch, mut change: impl FnMut(Descriptor) -> Descriptor) {
         for piece in stretch.by_table(self.regime) {
             let Some(table) = self.table_at(piece.va, stretch.leaf.level) else { continue };
             for slot in Self::slots(table, piece) {
-                let changed = change(self.read(slot));
-                self.write(slot, changed);
+                let descriptor = self.read(slot);
+                if !descriptor.is_empty() {
+                    self.write(slot, change(descriptor));
+                }
             }
         }
     }

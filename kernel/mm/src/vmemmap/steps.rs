@@ -6,7 +6,7 @@ use crate::granule::{Granule, Level};
 use crate::meta::{self, Meta, Roles};
 use crate::seam::{Frames, Machine};
 use crate::table::{Tables, consecutive};
-use crate::vmemmap::{Memmap, PopulateError, Storage};
+use crate::vmemmap::{Memmap, MemmapError, Storage};
 
 /// Everything that populating takes, reserved: from here on it can't fail.
 #[derive(Debug)]
@@ -19,14 +19,19 @@ pub(crate) struct Reservation {
 }
 
 impl Memmap {
-    /// Tables that are missing; reads only.
-    #[inline]
-    pub(crate) fn check<M: Machine>(&self, tables: &Tables<M>, storage: &Storage) -> Result<u64, PopulateError> {
-        let missing = tables.missing_tables(self.stretches())?;
+    /// Whether it can be there, and the tables that are missing; reads only.
+    pub(crate) fn check<M: Machine>(&self, tables: &Tables<M>, storage: &Storage) -> Result<u64, MemmapError> {
+        let (va, window, page) = (self.range(), self.layout.vmemmap(), M::Granule::SIZE.bytes());
+        if !va.start().is_aligned(page) || !va.end().is_aligned(page) || !window.covers(va) {
+            return Err(MemmapError::Window { va, window });
+        }
         if let Storage::Altmap(altmap) = storage {
+            if altmap.alloc() != 0 {
+                return Err(MemmapError::AltmapInUse { alloc: altmap.alloc() });
+            }
             self.allocate_from(&mut { *altmap }, |_, _| ())?;
         }
-        Ok(missing)
+        Ok(tables.missing_tables(self.stretches())?)
     }
 
     #[inline]

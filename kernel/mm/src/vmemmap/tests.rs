@@ -16,9 +16,8 @@ fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_alt
     let layout = Layout::linux(G::SIZE, va_bits, GIB);
     let memmap = Memmap::new(&layout, device, policy);
     let before = if in_altmap { Storage::Altmap(Altmap::tight(&layout, device, policy, 2)) } else { Storage::Ram };
-    let mut storage = before;
-    let made = populate(&mut tables, &mut frames, memmap, &mut storage).unwrap();
-    let memmap = memmap.stored_in(&storage);
+    let populated = populate(&mut tables, &mut frames, memmap, before).unwrap();
+    let (memmap, storage, made) = (*populated.memmap(), *populated.storage(), populated.tables());
     assert!(in_altmap || memmap.stretches().all(|stretch| !stretch.leaf.contiguous), "frames of RAM are single");
     let mut seen = std::collections::BTreeSet::new();
     for va in (0..memmap.range().bytes()).step_by(G::SIZE.bytes() as usize) {
@@ -32,7 +31,7 @@ fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_alt
             None => assert!(frame.value() < GIB * 4, "{frame} is not RAM"),
         }
     }
-    let freed = depopulate(&mut tables, &mut frames, memmap, &mut storage);
+    let (storage, freed) = depopulate(&mut tables, &mut frames, populated);
     assert_eq!((storage, freed, frames.out.len()), (before, made, 0), "{} {policy:?}", G::SIZE);
     assert!(tables.machine().is_zero(tables.root()), "the root is empty again");
 }
@@ -69,12 +68,11 @@ fn an_exhausted_altmap_is_an_error_and_nothing_has_changed() {
     let layout = Layout::linux(GranuleSize::K64, 48, GIB);
     let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
     let device = range(DEVICE, GIB);
-    let mut storage = Storage::Altmap(Altmap::new(device, GranuleSize::K64, 1, 15));
-    let before = storage;
+    let storage = Storage::Altmap(Altmap::new(device, GranuleSize::K64, 1, 15));
     let memmap = Memmap::new(&layout, device, LeafPolicy::Linux);
-    let error = populate(&mut tables, &mut frames, memmap, &mut storage).unwrap_err();
-    assert_eq!(error, PopulateError::Altmap(AltmapTooSmall { free: 15, needed: 16 }));
-    assert_eq!((storage, frames.out.len()), (before, 0));
+    let error = populate(&mut tables, &mut frames, memmap, storage).unwrap_err();
+    assert_eq!(error, MemmapError::Altmap(AltmapTooSmall { free: 15, needed: 16 }).into());
+    assert_eq!(frames.out.len(), 0);
     assert_eq!(take_log(), []);
 }
 
@@ -83,11 +81,11 @@ fn a_window_in_use_is_refused_with_what_stands_there() {
     let layout = Layout::linux(GranuleSize::K64, 48, GIB);
     let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
     let first = Memmap::new(&layout, range(DEVICE.add(512 * MIB), 512 * MIB), LeafPolicy::Pages);
-    populate(&mut tables, &mut frames, first, &mut Storage::Ram).unwrap();
+    let _live = populate(&mut tables, &mut frames, first, Storage::Ram).unwrap();
     let out = frames.out.clone();
     let both = Memmap::new(&layout, range(DEVICE, GIB), LeafPolicy::Pages);
-    let error = populate(&mut tables, &mut frames, both, &mut Storage::Ram).unwrap_err();
-    let PopulateError::Occupied(occupied) = error else { panic!("{error}") };
+    let error = populate(&mut tables, &mut frames, both, Storage::Ram).unwrap_err();
+    let PopulateError::Memmap(MemmapError::Occupied(occupied)) = error else { panic!("{error}") };
     assert_eq!((occupied.va, occupied.level), (first.range().start(), Level::L3));
     assert_eq!(out, frames.out);
 }
@@ -97,7 +95,32 @@ fn boot_memory_keeps_its_tables() {
     let layout = Layout::linux(GranuleSize::K16, 48, GIB);
     let (mut tables, mut frames) = (tables::<K16>(48), Ram::default());
     let memmap = Memmap::new(&layout, range(PhysAddr::new(GIB), GIB), LeafPolicy::Linux).early();
-    let made = populate(&mut tables, &mut frames, memmap, &mut Storage::Ram).unwrap();
-    assert_eq!(depopulate(&mut tables, &mut frames, memmap, &mut Storage::Ram), 0);
+    let populated = populate(&mut tables, &mut frames, memmap, Storage::Ram).unwrap();
+    let made = populated.tables();
+    assert_eq!(depopulate(&mut tables, &mut frames, populated), (Storage::Ram, 0));
     assert_eq!(frames.out.len() as u64, made, "only the tables are left");
+}
+
+#[test]
+fn struct_pages_that_are_no_whole_pages_of_the_window_are_refused() {
+    let layout = Layout::linux(GranuleSize::K4, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K4>(48), Ram::default());
+    let part = Memmap::new(&layout, range(DEVICE, 3 << 12), LeafPolicy::Pages);
+    let below = Memmap::new(&layout, range(PhysAddr::new(0), 256 * MIB), LeafPolicy::Pages);
+    for memmap in [part, below] {
+        let error = populate(&mut tables, &mut frames, memmap, Storage::Ram).unwrap_err();
+        assert!(matches!(error, PopulateError::Memmap(MemmapError::Window { .. })), "{error}");
+    }
+}
+
+#[test]
+fn an_altmap_that_serves_a_range_serves_no_other() {
+    let layout = Layout::linux(GranuleSize::K64, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
+    let altmap = Altmap::new(range(DEVICE, 2 * GIB), GranuleSize::K64, 0, 64);
+    let first = Memmap::new(&layout, range(DEVICE, GIB), LeafPolicy::Pages);
+    let live = populate(&mut tables, &mut frames, first, Storage::Altmap(altmap)).unwrap();
+    let second = Memmap::new(&layout, range(DEVICE.add(GIB), GIB), LeafPolicy::Pages);
+    let error = populate(&mut tables, &mut frames, second, *live.storage()).unwrap_err();
+    assert_eq!(error, MemmapError::AltmapInUse { alloc: 16 }.into());
 }

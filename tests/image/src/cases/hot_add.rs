@@ -9,6 +9,7 @@ use vmemmap::granule::Granule;
 use vmemmap::hotplug::{PlanError, Request};
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine};
+use vmemmap::vmemmap::MemmapError;
 use vmemmap_aarch64::translate;
 
 use crate::world::{World, expect_none, pointer};
@@ -24,7 +25,7 @@ pub fn memmap_lies_in_the_altmap<M: Machine>(world: &mut World<M>) {
     assert_eq!(free - RamFrames::current().free(), tables.expect("it was planned"), "RAM holds tables only");
     let (first, end) = region.storage().altmap().expect("it has one").storage();
     let shift = M::Granule::SIZE.shift();
-    let memmap = region.memmap(world.map.layout());
+    let memmap = *region.memmap();
     for va in leaf_vas::<M::Granule>(memmap.stretches()) {
         let frame = Pfn::containing(translate(va).expect("struct pages are mapped"), shift);
         assert!(first <= frame && frame < end, "{va} lies in {frame:?}, outside {first:?}..{end:?}");
@@ -39,7 +40,7 @@ pub fn memmap_lies_in_ram<M: Machine>(world: &mut World<M>) {
     let request = Request::new(world.device).policy(world.boot.config.leaf);
     let before = Books::of(&world.map);
     let region = world.add(request);
-    let memmap = region.memmap(world.map.layout());
+    let memmap = *region.memmap();
     for va in leaf_vas::<M::Granule>(memmap.stretches()) {
         let frame = translate(va).expect("struct pages are mapped");
         assert!(world.boot.ram.as_slice().iter().any(|ram| ram.contains(frame)), "{va} lies in {frame}");
@@ -58,7 +59,7 @@ pub fn struct_pages<M: Machine>(world: &mut World<M>) {
         world.words(aside).for_each(|word| unsafe { word.write_volatile(PATTERN) });
     });
     let region = world.add(request);
-    let memmap = region.memmap(world.map.layout()).range();
+    let memmap = region.memmap().range();
     let first = Pfn::containing(world.device.start(), shift);
     for index in 0..memmap.bytes() / 64 {
         let page = memmap.start().add(index * 64);
@@ -110,7 +111,10 @@ pub fn small_altmap<M: Machine>(world: &mut World<M>) {
     let short = Altmap::new(world.device, M::Granule::SIZE, 1, tight.free() - 1);
     let request = Request::new(world.device).policy(world.boot.config.leaf);
     let refused = world.map.plan(request.altmap(short)).map(|plan| plan.summary().memmap_tables);
-    assert!(matches!(refused, Err(PlanError::AltmapTooSmall(error)) if error.needed == tight.free()), "{refused:?}");
+    assert!(
+        matches!(refused, Err(PlanError::Memmap(MemmapError::Altmap(error))) if error.needed == tight.free()),
+        "{refused:?}"
+    );
     assert_eq!(Books::of(&world.map), before);
     let region = world.add(request.altmap(tight));
     world.remove(region);
@@ -127,7 +131,7 @@ pub fn overlap<M: Machine>(world: &mut World<M>) {
     }
     assert_eq!(Books::of(&world.map), before);
     let mut failures = Failures::new();
-    let memmap = region.memmap(world.map.layout());
+    let memmap = *region.memmap();
     prove::patterns_agree(world.map.tables(), world.map.layout(), memmap.stretches(), &mut failures);
     expect_none(&failures);
     world.remove(region);

@@ -23,7 +23,7 @@ pub fn either_order<M: Machine>(world: &mut World<M>) {
         world.remove(regions[gone].take().expect("it was added"));
         let rest = regions[stays].take().expect("it was added");
         let mut failures = Failures::new();
-        let memmap = rest.memmap(world.map.layout());
+        let memmap = *rest.memmap();
         let agreed = prove::patterns_agree(world.map.tables(), world.map.layout(), memmap.stretches(), &mut failures);
         assert!(agreed > 0);
         expect_none(&failures);

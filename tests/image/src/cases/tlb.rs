@@ -15,7 +15,7 @@ use crate::world::{World, expect_none};
 fn removal<M: Machine>(world: &mut World<M>) -> (usize, Failures) {
     let region = world.add(world.request(world.device, 0));
     let mut failures = Failures::new();
-    let memmap = region.memmap(world.map.layout()).stretches();
+    let memmap = region.memmap().stretches();
     let linear = world.linear(world.device).stretches();
     let touched = prove::touch::<M::Granule>([&memmap, &linear], &mut failures);
     expect_none(&failures);
