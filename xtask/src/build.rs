@@ -35,7 +35,9 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// # Errors
 /// They do not compile; cargo has said why.
 pub fn images(images: &[Image]) -> Result<(), Stop> {
-    let mut line = vec!["build", "--quiet", "--release", "--target", TARGET];
+    let mut line = vec!["build", "--release", "--target", TARGET];
+    // The first build takes a minute or so: let cargo say what it does.
+    line.extend(images.iter().all(|image| image.path().exists()).then_some("--quiet"));
     line.extend(images.iter().flat_map(|image| ["-p", image.package()]));
     let failed = || Stop { status: Status::Fail, why: "the kernel does not compile".to_owned() };
     cargo(&line).status()?.success().then_some(()).ok_or_else(failed)

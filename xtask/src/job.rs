@@ -96,7 +96,12 @@ impl Job {
         let (base, bytes) = (self.device_base(), self.device_size);
         let wraps =
             || Stop::refused(format!("the device range {base:#x} + {bytes:#x} wraps; choose a lower --device-base"));
-        base.checked_add(bytes.saturating_sub(1)).map(drop).ok_or_else(wraps)
+        base.checked_add(bytes.saturating_sub(1)).ok_or_else(wraps)?;
+        let cut = self.altmap.is_some() || self.altmap_reserve.is_some() || self.altmap_free.is_some();
+        if self.memmap == "ram" && cut {
+            return Err(Stop::refused("--memmap ram has no altmap: leave the --altmap flags away".to_owned()));
+        }
+        Ok(())
     }
 
     /// The kernel's boot arguments, `key=value` separated by spaces.

@@ -124,9 +124,9 @@ pub struct Cost {
     pub ram_bytes: Option<u64>,
 }
 
-/// 6.12 with large linear leaves (`rodata=on`) and 7.3 as it comes, for a device of `bytes`.
-pub fn costs(granule: GranuleSize, bytes: u64) -> [Cost; 2] {
-    let measured = [GIB, 16 * GIB].iter().position(|&size| size == bytes);
+/// 6.12 with large linear leaves (`rodata=on`) and 7.3 as it comes, for a device of `bytes` at `base`.
+pub fn costs(granule: GranuleSize, base: u64, bytes: u64) -> [Cost; 2] {
+    let measured = [GIB, 16 * GIB].iter().position(|&size| size == bytes && base == 4 * GIB);
     let cost = |per_page, events: [Option<(u64, u64)>; 2], ram: [u64; 2]| {
         let (events, ram_bytes) = (measured.and_then(|size| events[size]), measured.map(|size| ram[size]));
         Cost { events, per_page, ram_bytes }

@@ -119,7 +119,7 @@ impl Show<'_> {
             None => failures.iter().for_each(|text| anstream::println!("FAIL      {text}")),
         }
         if let (Some(qmp), Some(gdb), true) = (&self.boot.hold, &self.boot.gdb, run.is_held()) {
-            println!("held      gdb {gdb}   qmp {}", qmp.display());
+            println!("held      gdb {gdb}   qmp {}   ends by Ctrl-C or QMP quit", qmp.display());
         }
     }
 

@@ -39,7 +39,7 @@ pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
     if shown.failures.is_empty() {
         lines.extend(report.proof.iter().flat_map(|proof| proved(proof, report.remove.is_some())));
     }
-    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
+    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides mistakes in them; see docs/testing.md";
     lines.push(row("not here", hidden));
     lines.extend(end(report, shown));
     lines.join("\n") + "\n"
@@ -143,7 +143,8 @@ fn level_of(leaves: &Leaves, granule: GranuleSize) -> Level {
 
 fn costs(report: &Report) -> Vec<String> {
     let add = &report.add;
-    let linux = report.altmap.as_ref().map(|_| linux::costs(report.granule, report.device.size.0));
+    let linux =
+        report.altmap.as_ref().map(|_| linux::costs(report.granule, report.device.base.0, report.device.size.0));
     let figures = |figure: fn(linux::Cost) -> Option<String>| {
         [0, 1].map(|which| linux.and_then(|costs| figure(costs[which])).unwrap_or_else(|| "-".to_owned()))
     };
@@ -177,7 +178,7 @@ fn proved(proof: &Proof, removed: bool) -> Vec<String> {
     let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
     let tables = format!("tables    {agree}; pattern written by vmemmap read by linear map, and back");
     let fault = proof.fault.map(|fault| {
-        let fault = format!("FAR {:x}, level {}; without TLBI it reads stale", fault.far.0, fault.level);
+        let fault = format!("FAR {:x}, level {} (--break tlbi: it reads stale)", fault.far.0, fault.level);
         row("", &format!("TLB       after remove a LOAD faults: {fault}"))
     });
     let books = proof

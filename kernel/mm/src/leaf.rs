@@ -165,11 +165,12 @@ impl Stretch {
 impl fmt::Display for Stretch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match (self.leaf.contiguous, self.leaf.level) {
-            (true, _) => "contiguous runs",
-            (false, Level::L3) => "pages",
-            (false, _) => "blocks",
+            (true, _) => "contiguous run",
+            (false, Level::L3) => "page",
+            (false, _) => "block",
         };
-        write!(f, "{} {kind} at {}", self.count, self.leaf.level)
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} {kind}{plural} at {}", self.count, self.leaf.level)
     }
 }
 

@@ -36,7 +36,7 @@ pub unsafe trait Memory {
     /// Writes an ordinary word of RAM with release ordering.
     fn store(&mut self, word: PhysAddr, value: u64);
 
-    /// Lets `write` fill the memory that is mapped at `range`: one call a leaf, so that the target runs its fill loop and
+    /// Lets `write` fill the memory that is mapped at `range`: one call a descriptor, so that the target runs its fill loop and
     /// a model can write to the frame which the tables name now.
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>]));
 }
