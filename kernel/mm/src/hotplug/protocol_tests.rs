@@ -218,3 +218,39 @@ fn invalidations_are_single_up_to_a_table_of_them_and_then_all_at_once() {
     assert_eq!(count(512 * MIB), (false, 8192 + 8), "8192 pages of linear map, 8 of vmemmap");
     assert_eq!(count(576 * MIB), (true, 9), "9216 are more than a table");
 }
+
+/// Break-before-make never arises: over a life, no store replaces a valid descriptor by another valid one, but for a
+/// parked link that becomes valid.
+fn check_stores<G: Granule>(policy: LeafPolicy) {
+    let mut map = memory_map::<G>(48);
+    let mut slots: std::collections::HashMap<u64, u64> = map.tables().machine().words.clone();
+    let device = range(PhysAddr::new(1 << 45), GIB);
+    for request in [
+        Request::new(device).policy(policy),
+        Request::new(device).policy(policy).altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 1)),
+    ] {
+        let region = map.plan(request).unwrap().commit().unwrap();
+        map.remove(region).unwrap();
+    }
+    for seen in take_log() {
+        match seen {
+            Seen::Machine(Event::Write { slot, descriptor }) => {
+                let old = slots.insert(slot.value(), descriptor).unwrap_or(0);
+                assert!(old & 1 == 0 || descriptor & 1 == 0, "{slot}: {old:016x} becomes {descriptor:016x}");
+            }
+            Seen::Machine(Event::Zero { table }) => {
+                slots.retain(|slot, _| PhysAddr::new(*slot).align_down(G::SIZE.bytes()) != table);
+            }
+            _ => (),
+        }
+    }
+}
+
+#[test]
+fn no_valid_descriptor_is_replaced_by_another() {
+    for policy in [LeafPolicy::Largest, LeafPolicy::Linux] {
+        check_stores::<K4>(policy);
+        check_stores::<K16>(policy);
+        check_stores::<K64>(policy);
+    }
+}
