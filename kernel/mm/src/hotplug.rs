@@ -99,6 +99,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// # Errors
     ///
     /// [`RemoveError`] gives the region back if it is not one of this memory map.
+    #[allow(clippy::result_large_err, reason = "the region comes back in it, and there is no heap to box it")]
     pub fn remove(&mut self, region: Region) -> Result<Removed, RemoveError> {
         let active = self.sections.is_wholly_active(self.tables.machine(), region.range());
         if region.owner != self.sections.root() || !active {

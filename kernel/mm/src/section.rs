@@ -17,6 +17,36 @@ pub struct Sections {
     root: PhysAddr,
     granule: GranuleSize,
     pages: u64,
+    shape: Shape,
+}
+
+/// What follows from the granule, worked out once.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// log2 of a record's bytes.
+    record_shift: u32,
+    /// log2 of the records in a page.
+    leaf_bits: u32,
+    /// Levels of pointers above the records.
+    depth: u32,
+    /// log2 of the sub-sections in a section.
+    subsection_bits: u32,
+}
+
+impl Shape {
+    const fn of(granule: GranuleSize) -> Self {
+        Self {
+            record_shift: record_words(granule).trailing_zeros() + 3,
+            leaf_bits: leaf_bits(granule),
+            depth: depth(granule),
+            subsection_bits: granule.section_shift() - SUBSECTION_SHIFT,
+        }
+    }
+
+    /// Bytes from a record to its flags, its last word.
+    const fn flags(self) -> u64 {
+        (1 << self.record_shift) - 8
+    }
 }
 
 /// What stands in the way of a range.
@@ -34,6 +64,18 @@ struct Word {
     section: u64,
     index: u64,
     mask: u64,
+}
+
+/// The page of records that was looked up last: neighbouring sections share it.
+struct Cursor {
+    group: u64,
+    page: Option<PhysAddr>,
+}
+
+impl Cursor {
+    const fn new() -> Self {
+        Self { group: u64::MAX, page: None }
+    }
 }
 
 /// Words of a record: the bitmap and the flags, rounded up to a power of two (16 bytes; 64 at 64K).
@@ -60,7 +102,7 @@ impl Sections {
     pub fn new<M: Machine, F: Frames>(machine: &mut M, frames: &mut F) -> Result<Self, OutOfFrames> {
         let granule = M::Granule::SIZE;
         let root = new_page(machine, frames, granule)?;
-        Ok(Self { root, granule, pages: 1 })
+        Ok(Self { root, granule, pages: 1, shape: Shape::of(granule) })
     }
 
     /// The tree's root page: no two memory maps have the same.
@@ -88,7 +130,7 @@ impl Sections {
     ) -> Result<(), OutOfFrames> {
         for section in self.sections(range) {
             let mut page = self.root;
-            for level in 0..depth(self.granule) {
+            for level in 0..self.shape.depth {
                 let slot = self.pointer(page, section, level);
                 page = PhysAddr::new(machine.load(slot));
                 if page.value() == 0 {
@@ -103,14 +145,15 @@ impl Sections {
 
     /// What keeps `range` from being added; `None` if nothing does.
     pub fn conflict<M: Memory>(&self, memory: &M, range: PhysRange) -> Option<Conflict> {
+        let mut cursor = Cursor::new();
         for section in self.sections(range) {
-            let Some(record) = self.record(memory, section) else { continue };
-            if memory.load(record.add((record_words(self.granule) - 1) * 8)) & EARLY != 0 {
+            let Some(record) = self.record(memory, &mut cursor, section) else { continue };
+            if memory.load(record.add(self.shape.flags())) & EARLY != 0 {
                 return Some(Conflict::BootRam(self.span(section)));
             }
         }
         let active = self.words(range).find_map(|word| {
-            let bits = self.load(memory, word) & word.mask;
+            let bits = self.load(memory, &mut cursor, word) & word.mask;
             (bits != 0).then(|| self.subsection(word) + u64::from(bits.trailing_zeros()))
         })?;
         PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES).map(Conflict::Active)
@@ -130,8 +173,8 @@ impl Sections {
     /// Marks the sections of `range` as boot RAM, valid over their whole span.
     pub fn activate_early<M: Memory>(&self, memory: &mut M, range: PhysRange) {
         for section in self.sections(range) {
-            if let Some(record) = self.record(memory, section) {
-                memory.store(record.add((record_words(self.granule) - 1) * 8), EARLY);
+            if let Some(record) = self.record(memory, &mut Cursor::new(), section) {
+                memory.store(record.add(self.shape.flags()), EARLY);
             }
             self.activate(memory, self.span(section));
         }
@@ -145,13 +188,15 @@ impl Sections {
 
     /// Whether every sub-section of `range` is active.
     pub fn is_wholly_active<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
-        self.words(range).all(|word| self.load(memory, word) & word.mask == word.mask)
+        let mut cursor = Cursor::new();
+        self.words(range).all(|word| self.load(memory, &mut cursor, word) & word.mask == word.mask)
     }
 
     /// Applies `update(old bits, mask)` to each bitmap word of `range`.
     fn change<M: Memory>(&self, memory: &mut M, range: PhysRange, update: impl Fn(u64, u64) -> u64) {
+        let mut cursor = Cursor::new();
         for word in self.words(range) {
-            if let Some(record) = self.record(memory, word.section) {
+            if let Some(record) = self.record(memory, &mut cursor, word.section) {
                 let at = record.add(word.index * 8);
                 let bits = memory.load(at);
                 memory.store(at, update(bits, word.mask));
@@ -160,12 +205,13 @@ impl Sections {
     }
 
     /// The bitmap words that `range` touches.
+    #[inline]
     fn words(&self, range: PhysRange) -> impl Iterator<Item = Word> + use<> {
-        let each = self.granule.subsections_per_section();
+        let bits = self.shape.subsection_bits;
         let mut next = range.start().value() >> SUBSECTION_SHIFT;
         let end = range.end().value().div_ceil(SUBSECTION_BYTES);
         core::iter::from_fn(move || {
-            let (section, bit) = (next / each, next % each);
+            let (section, bit) = (next >> bits, next & ((1 << bits) - 1));
             let count = (64 - bit % 64).min(end - next);
             next += count;
             (count > 0).then(|| Word { section, index: bit / 64, mask: u64::MAX >> (64 - count) << (bit % 64) })
@@ -173,30 +219,41 @@ impl Sections {
     }
 
     /// The bits of a bitmap word; 0 where there is no record.
-    fn load<M: Memory>(&self, memory: &M, word: Word) -> u64 {
-        self.record(memory, word.section).map_or(0, |record| memory.load(record.add(word.index * 8)))
+    #[inline]
+    fn load<M: Memory>(&self, memory: &M, cursor: &mut Cursor, word: Word) -> u64 {
+        self.record(memory, cursor, word.section).map_or(0, |record| memory.load(record.add(word.index * 8)))
     }
 
     /// The number of the first sub-section of a bitmap word.
     const fn subsection(&self, word: Word) -> u64 {
-        word.section * self.granule.subsections_per_section() + word.index * 64
+        (word.section << self.shape.subsection_bits) + word.index * 64
     }
 
-    fn record<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
+    /// The record of a section, if there is one.
+    #[inline]
+    fn record<M: Memory>(&self, memory: &M, cursor: &mut Cursor, section: u64) -> Option<PhysAddr> {
+        let group = section >> self.shape.leaf_bits;
+        if cursor.group != group {
+            *cursor = Cursor { group, page: self.page(memory, section) };
+        }
+        let index = section & ((1 << self.shape.leaf_bits) - 1);
+        cursor.page.map(|page| page.add(index << self.shape.record_shift))
+    }
+
+    fn page<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
         let mut page = self.root;
-        for level in 0..depth(self.granule) {
+        for level in 0..self.shape.depth {
             page = PhysAddr::new(memory.load(self.pointer(page, section, level)));
             if page.value() == 0 {
                 return None;
             }
         }
-        let index = section & ((1 << leaf_bits(self.granule)) - 1);
-        Some(page.add(index * record_words(self.granule) * 8))
+        Some(page)
     }
 
     fn pointer(&self, page: PhysAddr, section: u64, level: u32) -> PhysAddr {
-        let below = depth(self.granule) - 1 - level;
-        let index = section >> (leaf_bits(self.granule) + below * self.granule.index_bits());
+        let below = self.shape.depth - 1 - level;
+        let index = section >> (self.shape.leaf_bits + below * self.granule.index_bits());
         page.add((index & (self.granule.entries() - 1)) * 8)
     }
 

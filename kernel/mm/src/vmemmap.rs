@@ -140,6 +140,7 @@ pub fn populate<M: Machine, F: Frames>(
 /// came from, frees the tables that are empty now. Returns the storage as it was before, and how many tables were freed.
 ///
 /// No pfn of the range may be valid any more: another CPU that touches a struct page now takes a fault.
+#[allow(clippy::needless_pass_by_value, reason = "the token ends here")]
 pub fn depopulate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,

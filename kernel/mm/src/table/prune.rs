@@ -43,12 +43,12 @@ impl<M: Machine> Tables<M> {
     /// Parks the link of each owned table below `place` that is empty; returns how many.
     fn cut(&mut self, place: Place, span: Span) -> u64 {
         let mut count = 0;
-        for (slot, child, part) in self.children(place, span) {
+        for (index, slot) in self.slots_of(place, span) {
             let descriptor = self.read(slot);
             if !descriptor.is_table(place.level) {
                 continue;
             }
-            let below = Place { table: self.address_in(descriptor), level: child };
+            let (below, part) = self.below(place, span, index, descriptor);
             count += self.cut(below, part);
             if descriptor.is_owned() && self.is_empty(below, part) {
                 self.write(slot, descriptor.parked());
@@ -73,12 +73,12 @@ impl<M: Machine> Tables<M> {
     /// One invalidation for each lowest table that was cut off.
     fn invalidate_cut(&mut self, place: Place, span: Span) -> bool {
         let mut found = false;
-        for (slot, child, part) in self.children(place, span) {
+        for (index, slot) in self.slots_of(place, span) {
             let descriptor = self.read(slot);
             if descriptor.is_empty() || !descriptor.unparked().is_table(place.level) {
                 continue;
             }
-            let below = Place { table: self.address_in(descriptor), level: child };
+            let (below, part) = self.below(place, span, index, descriptor);
             let lower = self.invalidate_cut(below, part);
             if descriptor.is_parked() && !lower {
                 self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
@@ -91,33 +91,35 @@ impl<M: Machine> Tables<M> {
     /// Gives back every table that was cut off and empties the slot that named it.
     fn free_cut<F: Frames>(&mut self, place: Place, span: Span, frames: &mut F) -> u64 {
         let mut count = 0;
-        for (slot, child, part) in self.children(place, span) {
+        for (index, slot) in self.slots_of(place, span) {
             let descriptor = self.read(slot);
             if descriptor.is_empty() || !descriptor.unparked().is_table(place.level) {
                 continue;
             }
-            let below = self.address_in(descriptor);
-            count += self.free_cut(Place { table: below, level: child }, part, frames);
+            let (below, part) = self.below(place, span, index, descriptor);
+            count += self.free_cut(below, part, frames);
             if descriptor.is_parked() {
                 self.write(slot, Descriptor::EMPTY);
-                frames.give(below, self.regime.granule().bytes());
+                frames.give(below.table, self.regime.granule().bytes());
                 count += 1;
             }
         }
         count
     }
 
-    /// The slots of a table above level 3 that `span` touches, the level below, and the part of `span` behind each.
-    fn children(&self, place: Place, span: Span) -> impl Iterator<Item = (PhysAddr, Level, Span)> + use<M> {
-        let (regime, level) = (self.regime, place.level);
-        let bytes = 1_u64 << regime.granule().level_shift(level);
-        let index = |va| regime.index(va, level);
-        let last = if level == Level::L3 { None } else { Some(index(span.last)) };
-        last.map(|last| index(span.first)..=last).into_iter().flatten().map(move |i| {
-            let start = span.first.align_down(bytes).add((i - regime.index(span.first, level)) * bytes);
-            let end = start.add(bytes - 1);
-            let part = Span { first: start.max(span.first), last: end.min(span.last) };
-            (place.table.add(i * 8), level.child(), part)
-        })
+    /// The slots of a table above level 3 that `span` touches, with their indices.
+    fn slots_of(&self, place: Place, span: Span) -> impl Iterator<Item = (u64, PhysAddr)> + use<M> {
+        let index = |va| self.regime.index(va, place.level);
+        let above_pages = (place.level < Level::L3).then(|| index(span.first)..=index(span.last));
+        above_pages.into_iter().flatten().map(move |index| (index, place.table.add(index * 8)))
+    }
+
+    /// The table that slot `index` of `place` names, and the part of `span` behind it.
+    fn below(&self, place: Place, span: Span, index: u64, descriptor: Descriptor) -> (Place, Span) {
+        let bytes = 1_u64 << self.regime.granule().level_shift(place.level);
+        let before = index - self.regime.index(span.first, place.level);
+        let start = span.first.align_down(bytes).add(before * bytes);
+        let part = Span { first: start.max(span.first), last: start.add(bytes - 1).min(span.last) };
+        (Place { table: self.address_in(descriptor), level: place.level.child() }, part)
     }
 }
