@@ -199,10 +199,10 @@ mod tests {
 
     #[test]
     fn sockets_stay_short_enough_to_be_bound() {
-        for target in ["/work/target", "target", &format!("/{}", "deep/".repeat(20))] {
+        for target in ["/build/target", "target", &format!("/{}", "deep/".repeat(20))] {
             let socket = socket_below(Path::new(target));
             assert!(socket.as_os_str().len() < 108 && socket.is_absolute(), "{}", socket.display());
         }
-        assert!(socket_below(Path::new("/work/target")).starts_with("/work/target"));
+        assert!(socket_below(Path::new("/build/target")).starts_with("/build/target"));
     }
 }
