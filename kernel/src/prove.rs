@@ -1,13 +1,13 @@
 //! Proofs on the running machine: each looks at the machine itself, not at what the library believes.
 
 mod books;
-mod patterns;
+mod struct_pages;
 mod tables;
 mod tlb;
 
 pub use books::Books;
-pub use patterns::patterns_agree;
-pub use tables::{Leaf, at_agrees, leaf_vas, leaves};
+pub use struct_pages::Expected;
+pub use tables::{Leaf, at_agrees, attributes_agree, leaf_vas, leaves, linear_agrees};
 pub use tlb::{Gone, gone, touch};
 
 use alloc::string::String;

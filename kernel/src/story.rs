@@ -27,7 +27,7 @@ use crate::device::{CarveOut, DeviceMemory};
 use crate::exit::{self, Status};
 use crate::memory::{MemoryMap, bring_up};
 use crate::println;
-use crate::prove::{self, Books, Failures, Gone, leaf_vas};
+use crate::prove::{self, Books, Expected, Failures, Gone, leaf_vas};
 use crate::report::{Report, Shown, Verdict};
 use costs::Costs;
 
@@ -66,9 +66,10 @@ fn tell_at<A: Around, G: Granule>(boot: &'static BootInfo) -> ! {
     let device = CarveOut::of(boot).unwrap_or_else(|error| refuse(error));
     let request = request(boot, device.range());
     check(&mut map, request);
+    let before = Books::of(&map);
     let (map, events) = costs::rehearse(map, request);
     let costs = Costs::new(boot.config.count, events);
-    Story { boot, device: &device, request, failures: Failures::new() }.tell(map, costs)
+    Story { boot, device: &device, request, before, failures: Failures::new() }.tell(map, costs)
 }
 
 /// Refuses what can't be planned; the plan is thrown away, nothing is touched.
@@ -84,6 +85,8 @@ struct Story<'a> {
     boot: &'static BootInfo,
     device: &'a dyn DeviceMemory,
     request: Request,
+    /// Before anything was added, the rehearsal included.
+    before: Books,
     failures: Failures,
 }
 
@@ -97,7 +100,6 @@ struct Seen {
 
 impl Story<'_> {
     fn tell<M: Machine>(mut self, mut map: MemoryMap<M>, mut costs: Costs) -> ! {
-        let before = Books::of(&map);
         marks::before_populate(&map, self.device.range());
         let region = costs.add(&mut map, self.request).unwrap_or_else(|error| refuse(error));
         let seen = self.look(&map, &region);
@@ -108,7 +110,7 @@ impl Story<'_> {
         marks::before_remove(&map, self.device.range());
         let storage = costs.remove(&mut map, region);
         let gone = prove::gone(map.tables(), &touched, &mut self.failures);
-        let difference = self.compare(before, Books::of(&map), storage);
+        let difference = self.compare(Books::of(&map), storage);
         costs.phases(map, self.request);
         self.end(&seen, &costs, gone, difference)
     }
@@ -120,13 +122,18 @@ impl Story<'_> {
         let planned = self.request.storage().altmap();
         let total = leaf_vas::<M::Granule>(memmap.stretches()).count() as u64;
         let at_plan = prove::at_agrees(tables, &memmap, planned, &mut self.failures);
-        let same = prove::patterns_agree(tables, layout, memmap.stretches(), &mut self.failures);
-        println!("proved: {at_plan} of {total} leaves by AT, {same} by patterns");
+        let expected = Expected { layout, range: self.device.range(), storage: region.storage() };
+        let pages = expected.check(&mut self.failures);
+        let linear = self.linear(map).stretches();
+        prove::attributes_agree(tables, &memmap.stretches(), &mut self.failures);
+        prove::attributes_agree(tables, &linear, &mut self.failures);
+        prove::linear_agrees(layout, self.device.range(), &mut self.failures);
+        println!("proved: {at_plan} of {total} leaves by AT, struct pages in {pages} pages by patterns");
         let source = if planned.is_some() { "altmap" } else { "ram" };
         Seen {
             memmap: Shown::of(tables, &memmap.stretches(), source),
-            linear: Shown::of(tables, &self.linear(map).stretches(), "device"),
-            proved: (total, at_plan.min(same)),
+            linear: Shown::of(tables, &linear, "device"),
+            proved: (total, at_plan),
             altmap: region.storage().altmap(),
         }
     }
@@ -144,7 +151,8 @@ impl Story<'_> {
     }
 
     /// RAM, tables and altmap must be what they were; returns the difference in frames.
-    fn compare(&mut self, before: Books, after: Books, storage: Storage) -> i64 {
+    fn compare(&mut self, after: Books, storage: Storage) -> i64 {
+        let before = self.before;
         if before != after {
             self.failures.push(format!("the books differ: {before:?} before, {after:?} after"));
         }

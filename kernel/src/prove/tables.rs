@@ -2,9 +2,10 @@
 
 use alloc::format;
 
-use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
+use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
+use vmemmap::layout::Layout;
 use vmemmap::leaf::Stretches;
 use vmemmap::seam::Machine;
 use vmemmap::table::Tables;
@@ -54,9 +55,14 @@ pub fn at_agrees<M: Machine>(
     failures: &mut Failures,
 ) -> u64 {
     let mut agreed = 0;
+    let size = M::Granule::SIZE;
+    let zone = planned.map(|altmap| altmap.storage());
     let mut expect = |va: VirtAddr, frame: Option<PhysAddr>| {
         let found = translate(va);
-        if found.ok() == frame && frame.is_some() {
+        let inside = |frame: PhysAddr| {
+            zone.is_none_or(|(first, end)| first.address(size.shift()) <= frame && frame < end.address(size.shift()))
+        };
+        if found.ok() == frame && frame.is_some_and(inside) {
             agreed += 1;
         } else if failures.len() < super::books::MOST_FAILURES {
             failures.push(format!("AT of {:#x} gives {found:x?}, the plan {frame:x?}", va.value()));
@@ -64,7 +70,6 @@ pub fn at_agrees<M: Machine>(
     };
     match planned {
         Some(mut altmap) => {
-            let size = M::Granule::SIZE;
             let served = memmap.allocate_from(&mut altmap, |stretch, first| {
                 let step = 1_u64 << size.level_shift(stretch.leaf.level);
                 for index in 0..stretch.descriptors(size) {
@@ -80,4 +85,43 @@ pub fn at_agrees<M: Machine>(
             .for_each(|va| expect(va, tables.walk(va).translation().map(|(_, frame)| frame))),
     }
     agreed
+}
+
+/// How many addresses of a linear map are asked for, evenly spread, the last page included.
+const LINEAR_SAMPLES: u64 = 1 << 10;
+
+/// Asks the MMU for addresses all over a linear map: each must show the memory that it stands for.
+pub fn linear_agrees(layout: &Layout, range: PhysRange, failures: &mut Failures) {
+    let granule = layout.granule().bytes();
+    let pages = range.bytes() / granule;
+    let every = pages.div_ceil(LINEAR_SAMPLES).max(1);
+    let wrong = failures.len();
+    for index in (0..pages).step_by(every as usize).chain([pages - 1]) {
+        let address = range.start().add(index * granule);
+        let shown = translate(layout.linear_address(address));
+        if shown != Ok(address) && failures.len() < wrong + super::books::MOST_FAILURES {
+            failures.push(format!("the linear map of {address} shows {shown:x?}"));
+        }
+    }
+}
+
+/// Every leaf of `stretches` must be what Linux writes for kernel data, Normal write-back, read-write, never executable,
+/// with the Contiguous bit where a run was planned and nowhere else.
+pub fn attributes_agree<M: Machine>(tables: &Tables<M>, stretches: &Stretches, failures: &mut Failures) {
+    const DATA: u64 = 0x00e8_0000_0000_0700;
+    const CONTIGUOUS: u64 = 1 << 52;
+    const ADDRESS_AND_TYPE: u64 = 0x0000_ffff_ffff_f003;
+    let wrong = failures.len();
+    for stretch in stretches.clone() {
+        let expected = DATA | if stretch.leaf.contiguous { CONTIGUOUS } else { 0 };
+        let one = core::iter::once(stretch);
+        let step = 1_u64 << M::Granule::SIZE.level_shift(stretch.leaf.level);
+        let vas = one.flat_map(|s| (0..s.descriptors(M::Granule::SIZE)).map(move |index| s.va.add(index * step)));
+        for va in vas {
+            let bits = tables.walk(va).translation().map_or(0, |(step, _)| step.descriptor.bits());
+            if bits & !ADDRESS_AND_TYPE != expected && failures.len() < wrong + super::books::MOST_FAILURES {
+                failures.push(format!("the leaf at {va} is {bits:016x}: its attributes should be {expected:016x}"));
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use kernel::boot::{BootInfo, refuse};
 use kernel::exit::{self, Status};
 use kernel::memory::{MemoryMap, bring_up};
 use kernel::println;
-use kernel::prove::Failures;
+use kernel::prove::{Expected, Failures};
 use vmemmap::addr::{PhysRange, VirtAddr};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
@@ -48,6 +48,12 @@ impl<M: Machine> World<M> {
     /// Removes a region, which must work.
     pub fn remove(&mut self, region: Region) {
         self.map.remove(region).unwrap_or_else(|error| panic!("remove: {error}"));
+    }
+
+    /// Proves the struct pages of a region that nobody uses yet; returns how many pages of the vmemmap were right.
+    pub fn check_struct_pages(&self, region: &Region, failures: &mut Failures) -> u64 {
+        let (layout, range, storage) = (self.map.layout(), region.range(), region.storage());
+        Expected { layout, range, storage }.check(failures)
     }
 
     /// The `index`-th of `count` equal parts of the device.

@@ -32,7 +32,7 @@ pub fn memmap_lies_in_the_altmap<M: Machine>(world: &mut World<M>) {
     }
     let mut failures = Failures::new();
     prove::at_agrees(world.map.tables(), &memmap, planned, &mut failures);
-    prove::patterns_agree(world.map.tables(), world.map.layout(), memmap.stretches(), &mut failures);
+    world.check_struct_pages(&region, &mut failures);
     expect_none(&failures);
 }
 
@@ -131,8 +131,7 @@ pub fn overlap<M: Machine>(world: &mut World<M>) {
     }
     assert_eq!(Books::of(&world.map), before);
     let mut failures = Failures::new();
-    let memmap = *region.memmap();
-    prove::patterns_agree(world.map.tables(), world.map.layout(), memmap.stretches(), &mut failures);
+    world.check_struct_pages(&region, &mut failures);
     expect_none(&failures);
     world.remove(region);
 }
