@@ -119,7 +119,8 @@ fn release_ram(boot: &BootInfo, page: u64) -> Result<RamFrames, BringUpError> {
     for range in ranges {
         let start = if range == home { home.start().add(bitmap_bytes) } else { range.start() };
         if let Some(free) = PhysRange::between(start, range.end()) {
-            frames.release(free);
+            // SAFETY: boot found this RAM and uses none of it, nor does the bitmap lie in it.
+            unsafe { frames.release(free) };
         }
     }
     *RAM.lock() = Some(frames);

@@ -12,7 +12,7 @@ use vmemmap::seam::{Dsb, Machine, Memory, Mmu};
 use vmemmap::tlbi::Tlbi;
 
 /// The EL1&0 regime with tables of granule `G`, physical memory being reachable at a fixed offset.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct El1<G> {
     /// Virtual minus physical address of RAM, modulo 2^64.
     offset: u64,
@@ -32,7 +32,7 @@ impl<G: Granule> El1<G> {
         Self { offset, granule: PhantomData }
     }
 
-    fn pointer<T>(self, address: PhysAddr) -> *mut T {
+    fn pointer<T>(&self, address: PhysAddr) -> *mut T {
         ptr::with_exposed_provenance_mut(address.value().wrapping_add(self.offset) as usize)
     }
 

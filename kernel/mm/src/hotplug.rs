@@ -113,7 +113,8 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated);
         tables.machine_mut().end(Phase::Populate);
         tables.machine_mut().begin(Phase::Linear);
-        let linear_tables = mapping::unmap(tables, frames, &linear);
+        // SAFETY: commit made it, with the same range and policy, and the region that stood for its use is gone.
+        let linear_tables = unsafe { mapping::unmap(tables, frames, &linear) };
         tables.machine_mut().end(Phase::Linear);
         Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
     }
@@ -146,8 +147,14 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         self.sections.bytes()
     }
 
-    /// The same memory map on another machine: how a decorator is put around the one below, or taken off.
-    pub fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Hotplug<N, F, P> {
+    /// The same memory map on another machine: how an observer is put around the one below, or taken off.
+    ///
+    /// # Safety
+    ///
+    /// The machine that `change` returns must reach the same memory and the same TLBs as the one that it is given, and
+    /// that one must not be used by anybody else.
+    #[must_use]
+    pub unsafe fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Hotplug<N, F, P> {
         let Self { tables, frames, layout, sections, pa_bits, struct_page } = self;
         Hotplug { tables: tables.on(change), frames, layout, sections, pa_bits, struct_page }
     }

@@ -110,7 +110,11 @@ pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mappin
 }
 
 /// Takes away what [`map`] made; returns how many tables were freed. The frames belong to somebody else.
-pub fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> u64 {
+///
+/// # Safety
+///
+/// `mapping` must have been made by [`map`] in these tables, and nobody may use its addresses any more.
+pub unsafe fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> u64 {
     tables.unmap(mapping.stretches());
     tables.prune(mapping.va, frames)
 }

@@ -19,6 +19,7 @@ use crate::addr::{PhysAddr, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::granule::{Granule, Level};
 use crate::leaf::Piece;
+use crate::observe::{Observed, Observer};
 use crate::regime::Regime;
 use crate::seam::Machine;
 use crate::walk::Walk;
@@ -60,9 +61,8 @@ impl<M: Machine> Tables<M> {
         &self.machine
     }
 
-    /// The machine below, to be changed.
     #[inline]
-    pub const fn machine_mut(&mut self) -> &mut M {
+    pub(crate) const fn machine_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
@@ -86,9 +86,8 @@ impl<M: Machine> Tables<M> {
         Walk::new(self.regime, self.root, va, |slot| self.machine.read(slot))
     }
 
-    /// The same tables on another machine: how a decorator is put around the one below, or taken off.
     #[inline]
-    pub fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Tables<N> {
+    pub(crate) fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Tables<N> {
         Tables { machine: change(self.machine), root: self.root, regime: self.regime }
     }
 
@@ -133,5 +132,12 @@ impl<M: Machine> Tables<M> {
     #[inline]
     fn slots(table: PhysAddr, piece: Piece) -> impl Iterator<Item = PhysAddr> {
         (piece.index..piece.index + piece.count).map(move |index| table.add(index * 8))
+    }
+}
+
+impl<M: Machine, O: Observer> Tables<Observed<M, O>> {
+    /// Who watches the machine below.
+    pub const fn observer(&mut self) -> &mut O {
+        self.machine.observer()
     }
 }

@@ -10,7 +10,7 @@ use core::mem::MaybeUninit;
 use crate::addr::{PhysAddr, PhysRange, VirtRange};
 use crate::descriptor::OutputFormat;
 use crate::granule::Granule;
-use crate::hotplug::Hotplug;
+use crate::hotplug::{Hotplug, Request};
 use crate::layout::Layout;
 use crate::leaf::LeafPolicy;
 use crate::meta::StructPage;
@@ -188,4 +188,10 @@ pub fn memory_map<G: Granule>(va_bits: u32) -> Map<G> {
 
 pub fn range(start: PhysAddr, bytes: u64) -> PhysRange {
     PhysRange::new(start, bytes).unwrap()
+}
+
+/// A request for memory of the model, all of which is the test's.
+pub fn ask(range: PhysRange) -> Request {
+    // SAFETY: nobody else uses the model's memory.
+    unsafe { Request::new(range) }
 }

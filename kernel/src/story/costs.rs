@@ -24,17 +24,19 @@ pub struct Events {
 
 /// Adds and removes the range once on the observed machine. Section records are made here, and stay.
 pub fn rehearse<M: Machine>(map: MemoryMap<M>, request: Request) -> (MemoryMap<M>, Events) {
-    let mut map = map.on(|machine| Observed::new(machine, Count::default()));
+    // SAFETY: the observer only watches.
+    let mut map = unsafe { map.on(|machine| Observed::new(machine, Count::default())) };
     let records = map.section_bytes();
     let plan = map.plan(request).unwrap_or_else(|error| refuse(error));
     let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
     let region = plan.commit().unwrap_or_else(|error| refuse(error));
-    let add = map.tables_mut().machine_mut().observer().take();
+    let add = map.tables_mut().observer().take();
     let removed = map.remove(region).unwrap_or_else(|error| panic!("{error}"));
-    let remove = map.tables_mut().machine_mut().observer().take();
+    let remove = map.tables_mut().observer().take();
     let section_bytes = map.section_bytes() - records;
     let events = Events { add, remove, section_bytes, add_tables, remove_tables: removed.tables_freed };
-    (map.on(Observed::into_inner), events)
+    // SAFETY: the machine as it was before.
+    (unsafe { map.on(Observed::into_inner) }, events)
 }
 
 /// Plans, which has succeeded before, and commits.
@@ -109,11 +111,12 @@ impl Costs {
     /// With a counter: adds and removes once more, with a stopwatch on each phase.
     pub fn phases<M: Machine>(&mut self, map: MemoryMap<M>, request: Request) {
         let Some(counter) = self.counter else { return };
-        let mut map = map.on(|machine| Observed::new(machine, Stopwatch::new(counter)));
+        // SAFETY: the observer only watches.
+        let mut map = unsafe { map.on(|machine| Observed::new(machine, Stopwatch::new(counter))) };
         let region = commit(&mut map, request).unwrap_or_else(|error| refuse(error));
-        let add = map.tables_mut().machine_mut().observer().take();
+        let add = map.tables_mut().observer().take();
         map.remove(region).unwrap_or_else(|error| panic!("{error}"));
-        let remove = map.tables_mut().machine_mut().observer().take();
+        let remove = map.tables_mut().observer().take();
         self.phases = [add, remove];
     }
 

@@ -11,7 +11,8 @@ use crate::config::{AltmapShape, Memmap};
 #[must_use]
 pub fn request(boot: &BootInfo, range: PhysRange) -> Request {
     let config = &boot.config;
-    let request = Request::new(range).policy(config.leaf);
+    // SAFETY: the boot arguments set the range aside for us, and it has been checked not to be RAM.
+    let request = unsafe { Request::new(range) }.policy(config.leaf);
     if config.memmap == Memmap::Ram {
         return request;
     }

@@ -31,10 +31,16 @@ impl<G: Granule, M: Machine<Granule = G>> World<M> {
 }
 
 impl<M: Machine> World<M> {
+    /// A request for part of the device, with its struct pages in RAM.
+    pub fn ask(&self, range: PhysRange) -> Request {
+        // SAFETY: the boot arguments set the device aside for the test.
+        unsafe { Request::new(range) }.policy(self.boot.config.leaf)
+    }
+
     /// A request for part of the device, with an altmap that is just large enough behind `reserve` frames.
     pub fn request(&self, range: PhysRange, reserve: u64) -> Request {
         let policy = self.boot.config.leaf;
-        Request::new(range).policy(policy).altmap(Altmap::tight(self.map.layout(), range, policy, reserve))
+        self.ask(range).altmap(Altmap::tight(self.map.layout(), range, policy, reserve))
     }
 
     /// Adds a range, which must work.
@@ -74,7 +80,8 @@ impl<M: Machine> World<M> {
         let mut frames = kernel::memory::RamFrames::current();
         mapping::map(self.map.tables_mut(), &mut frames, &linear).unwrap_or_else(|error| panic!("{error}"));
         work(self);
-        mapping::unmap(self.map.tables_mut(), &mut frames, &linear);
+        // SAFETY: it was made above, and `work` is done with it.
+        unsafe { mapping::unmap(self.map.tables_mut(), &mut frames, &linear) };
     }
 
     /// The words of memory that the linear map shows at `range`.

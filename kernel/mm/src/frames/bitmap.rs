@@ -34,7 +34,11 @@ impl<'a> BitmapFrames<'a> {
     }
 
     /// Makes the whole frames inside `range` free.
-    pub fn release(&mut self, range: PhysRange) {
+    ///
+    /// # Safety
+    ///
+    /// They must be RAM that nobody uses.
+    pub unsafe fn release(&mut self, range: PhysRange) {
         let page = self.granule.bytes();
         let (start, end) = (range.start().align_up(page), range.end().align_down(page));
         if start < end {
@@ -132,7 +136,8 @@ mod tests {
     fn every_frame_is_handed_out_once_and_comes_back() {
         let mut words = [0; 2];
         let mut frames = BitmapFrames::new(&mut words, span(0x1000, 100), GranuleSize::K4);
-        frames.release(span(0x1000, 100));
+        // SAFETY: nobody uses these numbers.
+        unsafe { frames.release(span(0x1000, 100)) };
         let mut taken: Vec<_> = std::iter::from_fn(|| frames.take(0x1000)).collect();
         taken.sort();
         taken.dedup();
@@ -147,7 +152,8 @@ mod tests {
     fn large_frames_are_aligned_to_their_size() {
         let mut words = [0; 40];
         let mut frames = BitmapFrames::new(&mut words, span(0x10_0000, 2048), GranuleSize::K4);
-        frames.release(span(0x10_0000, 2048));
+        // SAFETY: nobody uses these numbers.
+        unsafe { frames.release(span(0x10_0000, 2048)) };
         let _ = frames.take(0x1000);
         let block = frames.take(2 << 20).unwrap();
         assert!(block.is_aligned(2 << 20));
@@ -159,7 +165,8 @@ mod tests {
     fn a_frame_given_back_twice_is_noticed() {
         let mut words = [0; 1];
         let mut frames = BitmapFrames::new(&mut words, span(0, 4), GranuleSize::K4);
-        frames.release(span(0, 4));
+        // SAFETY: nobody uses these numbers.
+        unsafe { frames.release(span(0, 4)) };
         let frame = frames.take(0x1000).unwrap();
         frames.give(frame, 0x1000);
         frames.give(frame, 0x1000);
@@ -169,7 +176,8 @@ mod tests {
     fn only_whole_frames_are_released() {
         let mut words = [0; 1];
         let mut frames = BitmapFrames::new(&mut words, span(0, 8), GranuleSize::K4);
-        frames.release(PhysRange::new(PhysAddr::new(0x1800), 0x2000).unwrap());
+        // SAFETY: nobody uses these numbers.
+        unsafe { frames.release(PhysRange::new(PhysAddr::new(0x1800), 0x2000).unwrap()) };
         assert_eq!((frames.free(), frames.take(0x1000)), (1, Some(PhysAddr::new(0x2000))));
     }
 }

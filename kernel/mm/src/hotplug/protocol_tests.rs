@@ -2,11 +2,10 @@
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::granule::{Granule, K4, K16, K64};
-use crate::hotplug::Request;
 use crate::leaf::{LeafPolicy, Stretches};
 use crate::observe::Event;
 use crate::seam::Dsb;
-use crate::testing::{GIB, MIB, Map, Seen, memory_map, range, take_log};
+use crate::testing::{GIB, MIB, Map, Seen, ask, memory_map, range, take_log};
 use crate::tlbi::Tlbi;
 
 const ISHST: Seen = Seen::Machine(Event::Dsb(Dsb::InnerShareableStores));
@@ -80,7 +79,7 @@ fn complete(log: &[Seen], entry: &Entry) -> Option<usize> {
 fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
     let mut map = memory_map::<G>(48);
     let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB);
-    let mut request = Request::new(device).policy(policy);
+    let mut request = ask(device).policy(policy);
     if !in_ram {
         request = request.altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 0));
     }
@@ -143,7 +142,7 @@ fn check_add<G: Granule>() {
     let mut map = memory_map::<G>(48);
     let device = range(PhysAddr::new(1 << 45), GIB);
     let altmap = crate::altmap::Altmap::tight(map.layout(), device, LeafPolicy::Pages, 0);
-    let request = Request::new(device).policy(LeafPolicy::Pages).altmap(altmap);
+    let request = ask(device).policy(LeafPolicy::Pages).altmap(altmap);
     take_log();
     let region = map.plan(request).unwrap().commit().unwrap();
     let log = take_log();
@@ -206,7 +205,7 @@ fn invalidations_are_single_up_to_a_table_of_them_and_then_all_at_once() {
         let mut map = memory_map::<K64>(48);
         let device = range(PhysAddr::new(1 << 45), bytes);
         let altmap = crate::altmap::Altmap::tight(map.layout(), device, LeafPolicy::Pages, 0);
-        let request = Request::new(device).policy(LeafPolicy::Pages).altmap(altmap);
+        let request = ask(device).policy(LeafPolicy::Pages).altmap(altmap);
         let region = map.plan(request).unwrap().commit().unwrap();
         take_log();
         map.remove(region).unwrap();
@@ -226,8 +225,8 @@ fn check_stores<G: Granule>(policy: LeafPolicy) {
     let mut slots: std::collections::HashMap<u64, u64> = map.tables().machine().words.clone();
     let device = range(PhysAddr::new(1 << 45), GIB);
     for request in [
-        Request::new(device).policy(policy),
-        Request::new(device).policy(policy).altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 1)),
+        ask(device).policy(policy),
+        ask(device).policy(policy).altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 1)),
     ] {
         let region = map.plan(request).unwrap().commit().unwrap();
         map.remove(region).unwrap();

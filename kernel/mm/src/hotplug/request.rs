@@ -19,8 +19,13 @@ pub struct Request {
 
 impl Request {
     /// Adds `range`, with its struct pages in RAM and the largest leaves.
+    ///
+    /// # Safety
+    ///
+    /// `range` must be memory that exists and that nobody else uses, from the commit of this request to the removal of
+    /// its region: it is mapped as Normal memory, and with an altmap part of it is written.
     #[must_use]
-    pub const fn new(range: PhysRange) -> Self {
+    pub const unsafe fn new(range: PhysRange) -> Self {
         Self { range, storage: Storage::Ram, policy: LeafPolicy::Largest }
     }
 

@@ -6,7 +6,7 @@ use crate::altmap::Altmap;
 use crate::count::Count;
 use crate::granule::{GranuleSize, K4, K16, K64};
 use crate::observe::Observed;
-use crate::testing::{DEVICE, GIB, MIB, Map, memory_map, range};
+use crate::testing::{DEVICE, GIB, MIB, Map, ask, memory_map, range};
 
 /// Runs a test body at every granule.
 macro_rules! every_granule {
@@ -32,11 +32,11 @@ every_granule! {
 }
 
 fn nvdimm<G: Granule>(range: PhysRange) -> Request {
-    Request::new(range).altmap(Altmap::nvdimm(range, G::SIZE)).policy(LeafPolicy::Linux)
+    ask(range).altmap(Altmap::nvdimm(range, G::SIZE)).policy(LeafPolicy::Linux)
 }
 
 fn tight<G: Granule>(map: &Map<G>, range: PhysRange, policy: LeafPolicy) -> Request {
-    Request::new(range).altmap(Altmap::tight(map.layout(), range, policy, 0)).policy(policy)
+    ask(range).altmap(Altmap::tight(map.layout(), range, policy, 0)).policy(policy)
 }
 
 fn leaf_at<G: Granule>(map: &Map<G>, va: u64) -> u64 {
@@ -95,7 +95,7 @@ fn round_trip<G: Granule>() {
             // The section records stay; a first round makes them.
             for round in 0..2 {
                 let before = (map.tables().machine().image(), map.frames.out.clone());
-                let request = if in_ram { Request::new(device).policy(policy) } else { tight(&map, device, policy) };
+                let request = if in_ram { ask(device).policy(policy) } else { tight(&map, device, policy) };
                 let region = map.plan(request).unwrap().commit().unwrap();
                 let last = Pfn::containing(PhysAddr::new(device.end().value() - 1), G::SIZE.shift());
                 assert!(map.is_valid(last) && !map.is_valid(last.add(1)));
@@ -147,7 +147,7 @@ fn va_sizes<G: Granule>() {
         assert_eq!(before, (tables_image(&map), map.frames.out.clone()), "{} {va_bits}", G::SIZE);
         let beyond = range(PhysAddr::new(end.value()), GIB);
         assert!(matches!(
-            map.plan(Request::new(beyond)).unwrap_err(),
+            map.plan(ask(beyond)).unwrap_err(),
             PlanError::BeyondLinearMap { .. } | PlanError::BeyondCpu { .. }
         ));
     }
@@ -158,7 +158,7 @@ fn failure_injection<G: Granule>() {
         // At 4K and with Linux's leaves: half a section of pages, then blocks.
         let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB);
         let mut map = memory_map::<G>(48);
-        let request = if in_ram { Request::new(device).policy(policy) } else { tight(&map, device, policy) };
+        let request = if in_ram { ask(device).policy(policy) } else { tight(&map, device, policy) };
         // Make the section records once: they are allowed to stay.
         map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
         let mut failures = 0;
@@ -183,7 +183,7 @@ fn struct_pages<G: Granule>() {
     let mut map = memory_map::<G>(48);
     let device = range(DEVICE, GIB);
     let altmap = Altmap::new(device, G::SIZE, 3, (GIB >> G::SIZE.shift()) / 2);
-    let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
+    let region = map.plan(ask(device).altmap(altmap)).unwrap().commit().unwrap();
     let layout = *map.layout();
     let mut seen = 0;
     for stretch in region.memmap().stretches() {
@@ -236,7 +236,7 @@ fn overlaps<G: Granule>() {
     let cases = [(GIB, GIB), (0, 3 * GIB), (GIB / 2, GIB), (GIB + GIB / 2, 4 * GIB), (GIB + 128 * MIB, 128 * MIB)];
     for (offset, bytes) in cases {
         let asked = range(DEVICE.add(offset), bytes);
-        let error = map.plan(Request::new(asked)).unwrap_err();
+        let error = map.plan(ask(asked)).unwrap_err();
         assert!(matches!(error, PlanError::Overlap { .. }), "{error}");
     }
     assert_eq!(before, (tables_image(&map), map.frames.out.clone()));
@@ -245,18 +245,19 @@ fn overlaps<G: Granule>() {
 
 fn barrier_bound<G: Granule>() {
     for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
-        let mut map = memory_map::<G>(48).on(|machine| Observed::new(machine, Count::default()));
+        // SAFETY: the observer only watches.
+        let mut map = unsafe { memory_map::<G>(48).on(|machine| Observed::new(machine, Count::default())) };
         let device = range(DEVICE, 4 * GIB);
         let altmap = Altmap::tight(map.layout(), device, policy, 0);
-        let plan = map.plan(Request::new(device).altmap(altmap).policy(policy)).unwrap();
+        let plan = map.plan(ask(device).altmap(altmap).policy(policy)).unwrap();
         let tables = plan.summary().linear_tables + plan.summary().memmap_tables;
         let region = plan.commit().unwrap();
-        let add = map.tables_mut().machine_mut().observer().take();
+        let add = map.tables_mut().observer().take();
         // One each for leaves in tables that exist; one more where new tables are linked.
         assert!(add.dsb <= 4 && add.tlbi == 0 && (tables > 0 || add.dsb == 2), "{policy:?} {add:?}");
         assert_eq!(add.tables_zeroed, tables);
         map.remove(region).unwrap();
-        let remove = map.tables_mut().machine_mut().observer().take();
+        let remove = map.tables_mut().observer().take();
         assert!(remove.dsb <= 8, "{policy:?} {remove:?}");
     }
 }
@@ -282,7 +283,7 @@ fn struct_page_size<const WORDS: usize>() {
     let mut map = Hotplug::<_, _, Numbered<WORDS>>::new(tables, crate::testing::Ram::default(), layout, 48).unwrap();
     let device = range(DEVICE, 256 * MIB);
     let altmap = Altmap::tight(&layout, device, LeafPolicy::Largest, 1);
-    let region = map.plan(Request::new(device).altmap(altmap)).unwrap().commit().unwrap();
+    let region = map.plan(ask(device).altmap(altmap)).unwrap().commit().unwrap();
     let (first, end) = altmap.storage();
     let last = Pfn::new(device.end().value() / (16 << 10) - 1);
     for (pfn, role) in [(altmap.base_pfn(), 1 << 62), (first, 1 << 63), (end, 0), (last, 0)] {
@@ -332,25 +333,25 @@ fn struct_pages_may_have_any_power_of_two_size() {
 #[test]
 fn refusals_name_the_nearest_range_that_would_do() {
     let mut map = memory_map::<K64>(48);
-    let error = map.plan(Request::new(range(DEVICE.add(2 * MIB), 128 * MIB))).unwrap_err();
+    let error = map.plan(ask(range(DEVICE.add(2 * MIB), 128 * MIB))).unwrap_err();
     assert_eq!(
         error.to_string(),
         "0x100200000..0x108200000 does not start and end at multiples of 64 MiB, as 64K needs; 0x104000000..0x108000000 would do"
     );
-    let small = map.plan(Request::new(range(DEVICE, 2 * MIB))).unwrap_err();
+    let small = map.plan(ask(range(DEVICE, 2 * MIB))).unwrap_err();
     assert!(small.to_string().ends_with("0x100000000..0x104000000 would do"), "{small}");
 }
 
 #[test]
 fn places_that_cannot_be_are_refused() {
     let mut map = memory_map::<K64>(42);
-    let mut refused = |start, bytes| map.plan(Request::new(range(PhysAddr::new(start), bytes))).unwrap_err();
+    let mut refused = |start, bytes| map.plan(ask(range(PhysAddr::new(start), bytes))).unwrap_err();
     assert!(matches!(refused(DEVICE.value(), 0), PlanError::Empty { .. }));
     assert!(matches!(refused(GIB, GIB), PlanError::BootSection { .. }));
     assert!(matches!(refused(0, 512 * MIB), PlanError::BeyondLinearMap { .. }), "below memstart");
     assert!(matches!(refused(2 << 40, 2 * GIB), PlanError::BeyondLinearMap { .. }), "past 2 TiB + 1 GiB");
     assert!(matches!(refused(1 << 48, GIB), PlanError::BeyondCpu { .. }));
-    let last = map.plan(Request::new(range(PhysAddr::new(2 << 40), GIB))).map(|plan| plan.summary().range.end());
+    let last = map.plan(ask(range(PhysAddr::new(2 << 40), GIB))).map(|plan| plan.summary().range.end());
     assert_eq!(last, Ok(PhysAddr::new((2 << 40) + GIB)), "the last mappable GiB is accepted");
 }
 
@@ -358,7 +359,7 @@ fn places_that_cannot_be_are_refused() {
 fn altmaps_that_do_not_fit_are_refused() {
     let mut map = memory_map::<K64>(48);
     let device = range(DEVICE, GIB);
-    let mut refused = |altmap| map.plan(Request::new(device).altmap(altmap)).unwrap_err();
+    let mut refused = |altmap| map.plan(ask(device).altmap(altmap)).unwrap_err();
     let elsewhere = Altmap::new(range(DEVICE.add(GIB), GIB), GranuleSize::K64, 0, 64);
     assert!(matches!(refused(elsewhere), PlanError::AltmapElsewhere { .. }));
     let large = Altmap::new(device, GranuleSize::K64, 1, 16384);
@@ -375,7 +376,7 @@ fn an_altmap_may_take_the_whole_range() {
     let mut map = memory_map::<K64>(48);
     let device = range(DEVICE, GIB);
     let whole = Altmap::new(device, GranuleSize::K64, 1, 16383);
-    let region = map.plan(Request::new(device).altmap(whole)).unwrap().commit().unwrap();
+    let region = map.plan(ask(device).altmap(whole)).unwrap().commit().unwrap();
     map.remove(region).unwrap();
 }
 
@@ -383,7 +384,7 @@ fn an_altmap_may_take_the_whole_range() {
 fn two_megabytes_are_the_unit_where_a_vmemmap_page_describes_less() {
     let mut map = memory_map::<K4>(48);
     assert_eq!(map.unit(), 2 * MIB);
-    let error = map.plan(Request::new(range(DEVICE.add(256 << 10), 2 * MIB))).unwrap_err();
+    let error = map.plan(ask(range(DEVICE.add(256 << 10), 2 * MIB))).unwrap_err();
     assert!(matches!(error, PlanError::Misaligned { unit, .. } if unit == 2 * MIB), "{error}");
 }
 
@@ -422,8 +423,8 @@ fn a_table_that_both_maps_share_is_made_once() {
 #[test]
 fn a_region_that_is_only_partly_active_here_is_given_back() {
     let (mut one, mut other) = (memory_map::<K4>(48), memory_map::<K4>(48));
-    let region = one.plan(Request::new(range(DEVICE, GIB))).unwrap().commit().unwrap();
-    let part = other.plan(Request::new(range(DEVICE, GIB / 2))).unwrap().commit().unwrap();
+    let region = one.plan(ask(range(DEVICE, GIB))).unwrap().commit().unwrap();
+    let part = other.plan(ask(range(DEVICE, GIB / 2))).unwrap().commit().unwrap();
     let region = other.remove(region).unwrap_err().region;
     one.remove(region).unwrap();
     other.remove(part).unwrap();
@@ -433,7 +434,7 @@ fn a_region_that_is_only_partly_active_here_is_given_back() {
 fn a_region_of_another_memory_map_is_given_back() {
     let mut one = memory_map::<K4>(48);
     let mut other = memory_map::<K4>(48);
-    let region = one.plan(Request::new(range(DEVICE, GIB))).unwrap().commit().unwrap();
+    let region = one.plan(ask(range(DEVICE, GIB))).unwrap().commit().unwrap();
     let error = other.remove(region).unwrap_err();
     assert!(error.to_string().starts_with("0x100000000..0x140000000 is not a range of this memory map"));
     one.remove(error.region).unwrap();
@@ -451,7 +452,7 @@ fn a_foreign_leaf_in_the_window_is_refused_by_name() {
         Protection { leaf: Attributes::KERNEL_READ_ONLY, table: TableAttributes::LINEAR },
     );
     mapping::map(&mut map.tables, &mut map.frames, &foreign).unwrap();
-    let error = map.plan(Request::new(range(DEVICE, GIB))).unwrap_err();
+    let error = map.plan(ask(range(DEVICE, GIB))).unwrap_err();
     let PlanError::Occupied(occupied) = error else { panic!("{error}") };
     assert!(occupied.level <= crate::granule::Level::L2, "{occupied}");
 }

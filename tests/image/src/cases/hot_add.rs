@@ -6,7 +6,7 @@ use kernel::prove::{self, Books, Failures, leaf_vas};
 use vmemmap::addr::{Pfn, PhysRange};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::{PlanError, Request};
+use vmemmap::hotplug::PlanError;
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine};
 use vmemmap::vmemmap::MemmapError;
@@ -37,7 +37,7 @@ pub fn memmap_lies_in_the_altmap<M: Machine>(world: &mut World<M>) {
 }
 
 pub fn memmap_lies_in_ram<M: Machine>(world: &mut World<M>) {
-    let request = Request::new(world.device).policy(world.boot.config.leaf);
+    let request = world.ask(world.device);
     let before = Books::of(&world.map);
     let region = world.add(request);
     let memmap = *region.memmap();
@@ -109,7 +109,7 @@ pub fn small_altmap<M: Machine>(world: &mut World<M>) {
     let tight = world.request(world.device, 1).storage().altmap().expect("it has one");
     let before = Books::of(&world.map);
     let short = Altmap::new(world.device, M::Granule::SIZE, 1, tight.free() - 1);
-    let request = Request::new(world.device).policy(world.boot.config.leaf);
+    let request = world.ask(world.device);
     let refused = world.map.plan(request.altmap(short)).map(|plan| plan.summary().memmap_tables);
     assert!(
         matches!(refused, Err(PlanError::Memmap(MemmapError::Altmap(error))) if error.needed == tight.free()),
@@ -153,7 +153,7 @@ pub fn out_of_ram<M: Machine>(world: &mut World<M>) {
         last = Some(frame);
         taken += 1;
     }
-    let in_ram = Request::new(world.device).policy(world.boot.config.leaf);
+    let in_ram = world.ask(world.device);
     let failed = world.map.plan(in_ram).map(vmemmap::hotplug::Plan::commit);
     assert!(matches!(failed, Ok(Err(_))), "an add without RAM must fail");
     assert_eq!(Books::of(&world.map).tables, before.tables);
