@@ -147,7 +147,7 @@ impl Story<'_> {
     fn touch<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Vec<VirtAddr> {
         let memmap = region.memmap().stretches();
         let linear = self.linear(map).stretches();
-        prove::touch::<M::Granule>([&memmap, &linear], &mut self.failures)
+        prove::touch::<M::Granule>(&[&memmap, &linear], &mut self.failures)
     }
 
     /// RAM, tables and altmap must be what they were; returns the difference in frames.

@@ -76,6 +76,8 @@ pub const CASES: &[Case] = &[
     passes("tlb::loads_fault_after_the_removal"),
     // Small, or the removal itself pushes the touched addresses out of QEMU's TLB when it is made of base pages.
     fails("tlb::a_missing_invalidation_is_seen", "a stale translation").flags("--device-size 64M"),
+    passes("tlb::struct_pages_are_gone_after_their_own_removal").flags("--device-size 1G"),
+    fails("tlb::a_missing_invalidation_of_struct_pages_is_seen", "a stale translation").flags("--device-size 1G"),
     // QEMU forgets everything at an invalidation once it has seen a leaf above 4K: only base pages at 4K show this one.
     fails("tlb::an_invalidation_of_another_page_is_seen", "a stale translation").flags("--device-size 2M").on("pages"),
 ];

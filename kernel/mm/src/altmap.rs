@@ -59,7 +59,7 @@ impl Altmap {
         let reserve = NVDIMM_RESERVE_BYTES.div_ceil(page);
         let memmap = 64 * (range.bytes().saturating_sub(NVDIMM_RESERVE_BYTES) / page);
         let data = range.start().add(NVDIMM_RESERVE_BYTES + memmap).align_up(SUBSECTION_BYTES);
-        Self::new(range, granule, reserve, data.since(range.start()) / page - reserve)
+        Self::new(range, granule, reserve, (data.since(range.start()) / page).saturating_sub(reserve))
     }
 
     /// First pfn of the whole range.
@@ -115,8 +115,8 @@ impl Altmap {
     #[must_use]
     #[inline]
     pub const fn storage(&self) -> (Pfn, Pfn) {
-        let first = self.base.add(self.reserve);
-        (first, first.add(self.free))
+        let first = self.base.number().saturating_add(self.reserve);
+        (Pfn::new(first), Pfn::new(first.saturating_add(self.free)))
     }
 
     /// The same storage with nothing handed out.
@@ -139,8 +139,9 @@ impl Altmap {
     #[inline]
     pub(crate) fn allocate(&mut self, frames: u64, count: u64) -> Option<Pfn> {
         let alignment = frames & frames.wrapping_neg();
-        let candidate = self.base.number() + self.reserve + self.alloc + self.align;
-        let padding = candidate.next_multiple_of(alignment) - candidate;
+        let used = self.reserve.checked_add(self.alloc)?.checked_add(self.align)?;
+        let candidate = self.base.number().checked_add(used)?;
+        let padding = candidate.checked_next_multiple_of(alignment)? - candidate;
         let total = frames.checked_mul(count)?;
         if total.checked_add(padding)? > self.remaining() {
             return None;
@@ -202,6 +203,8 @@ mod tests {
         let before = altmap;
         assert_eq!(altmap.allocate(512, 1), None, "511 of padding and 512 are more than 600");
         assert_eq!(altmap.allocate(u64::MAX, 2), None);
+        let mut beyond = Altmap::new(range(0x1000, GIB), K4, u64::MAX, u64::MAX);
+        assert_eq!(beyond.allocate(1, 1), None, "a reserve that wraps hands out nothing");
         assert_eq!(altmap, before);
         assert!(altmap.allocate(600, 1).is_none() && altmap.allocate(1, 600).is_some());
     }

@@ -251,6 +251,9 @@ mod tests {
         let lpa = Descriptor::leaf(pa, Level::L3, Attributes::KERNEL, OutputFormat::Lpa);
         assert_eq!(lpa.bits(), 0x00e8_1234_5678_f703);
         assert_eq!(lpa.address(GranuleSize::K64, OutputFormat::Lpa), pa);
+        let low = PhysAddr::new(0x0004_1234_5678_0000);
+        let lpa2 = Descriptor::leaf(low, Level::L3, Attributes::KERNEL, OutputFormat::Lpa2);
+        assert_eq!(lpa2.bits(), 0x00e8_1234_5678_0503, "bits 51:50 are 01: nothing of SH = 11 is left");
         let lpa2 = Descriptor::leaf(pa, Level::L3, Attributes::KERNEL, OutputFormat::Lpa2);
         assert_eq!(lpa2.bits(), 0x00eb_1234_5678_0703, "SH is replaced by address bits 51:50");
         assert_eq!(lpa2.address(GranuleSize::K4, OutputFormat::Lpa2), pa);

@@ -23,7 +23,7 @@ mod tests;
 use core::marker::PhantomData;
 
 use crate::addr::{Pfn, PhysRange};
-use crate::descriptor::{Attributes, TableAttributes};
+use crate::descriptor::{Attributes, OutputFormat, TableAttributes};
 use crate::frames::OutOfFrames;
 use crate::granule::{Granule, SUBSECTION_BYTES};
 use crate::layout::Layout;
@@ -59,9 +59,13 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// # Panics
     ///
-    /// If `layout` is for another granule or another size of struct page, or `pa_bits` is not 32 to 52.
+    /// If `layout` is for another granule or another size of struct page, its windows overlap or lie outside of the
+    /// regime, or `pa_bits` is not 32 to 48 (52 with a 52-bit output format).
     pub fn new(mut tables: Tables<M>, mut frames: F, layout: Layout, pa_bits: u32) -> Result<Self, OutOfFrames> {
-        assert!((32..=52).contains(&pa_bits), "{pa_bits} bits of physical address: AArch64 has 32 to 52");
+        let most = if tables.regime().output() == OutputFormat::Bits48 { 48 } else { 52 };
+        assert!((32..=most).contains(&pa_bits), "{pa_bits} bits of physical address: these tables have 32 to {most}");
+        assert!(layout.fits(tables.regime().lowest()), "windows that overlap, or that TTBR1 does not translate");
+        assert!(layout.struct_page_bytes() <= M::Granule::SIZE.bytes(), "a struct page larger than a page");
         assert!(layout.granule() == M::Granule::SIZE, "a layout of another granule");
         assert!(layout.struct_page_bytes() == 1 << struct_page_shift::<P>(), "a layout for another struct page");
         let sections = Sections::new(tables.machine_mut(), &mut frames)?;

@@ -106,11 +106,16 @@ impl Layout {
         VirtRange::new(self.linear_address(range.start()), range.bytes())
     }
 
+    /// The frame number of memstart, which may be negative: the shift is that of a signed number, as in Linux.
+    const fn first_frame(&self) -> u64 {
+        (self.memstart.cast_signed() >> self.granule.shift()).cast_unsigned()
+    }
+
     /// The struct page of `pfn`.
     #[must_use]
     #[inline]
     pub const fn page(&self, pfn: Pfn) -> VirtAddr {
-        let first = self.memstart >> self.granule.shift();
+        let first = self.first_frame();
         self.vmemmap.start().add(pfn.number().wrapping_sub(first) << self.struct_page_shift)
     }
 
@@ -118,7 +123,7 @@ impl Layout {
     #[must_use]
     #[inline]
     pub const fn pfn(&self, address: VirtAddr) -> Pfn {
-        let first = self.memstart >> self.granule.shift();
+        let first = self.first_frame();
         Pfn::new((address.since(self.vmemmap.start()) >> self.struct_page_shift).wrapping_add(first))
     }
 
@@ -128,6 +133,14 @@ impl Layout {
     pub const fn pages(&self, range: PhysRange) -> VirtRange {
         let bytes = range.bytes() >> self.granule.shift() << self.struct_page_shift;
         VirtRange::new(self.page(Pfn::containing(range.start(), self.granule.shift())), bytes)
+    }
+
+    /// Whether the two windows are apart, and both at or above `lowest`, the first address of the kernel half.
+    #[must_use]
+    pub const fn fits(&self, lowest: VirtAddr) -> bool {
+        let (linear, vmemmap) = (self.linear, self.vmemmap);
+        let above = linear.start().value() >= lowest.value() && vmemmap.start().value() >= lowest.value();
+        above && !linear.contains(vmemmap.start()) && !vmemmap.contains(linear.start())
     }
 
     /// Bytes of memory that one page of vmemmap describes (256 KiB, 4 MiB, 64 MiB with 64-byte struct pages).

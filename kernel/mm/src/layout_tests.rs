@@ -159,6 +159,9 @@ fn memstart_goes_negative_on_hardware_with_fewer_bits() {
     assert_eq!(start, GIB.wrapping_sub((1 << 52) - (1 << 48)));
     let layout = Layout::linux(K4, 52, start);
     assert_eq!(layout.linear_address(ram.start()).value(), 0xffff_0000_0000_0000);
+    let pfn = Pfn::containing(ram.start(), 12);
+    assert_eq!(layout.page(pfn).value(), 0xffff_fdff_c000_0000, "where the fallback's vmemmap starts");
+    assert_eq!(layout.pfn(layout.page(pfn)), pfn);
     let linear_end = start.wrapping_add(layout.linear().bytes());
     assert_eq!(layout.mappable(48), PhysRange::new(PhysAddr::new(0), linear_end.min(1 << 48)).unwrap());
 }

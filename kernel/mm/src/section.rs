@@ -182,6 +182,9 @@ impl Sections {
 
     /// Whether `pfn` has an initialised struct page.
     pub fn is_valid<M: Memory>(&self, memory: &M, pfn: Pfn) -> bool {
+        if pfn.number() >> (52 - self.granule.shift()) != 0 {
+            return false;
+        }
         let start = pfn.address(self.granule.shift()).align_down(SUBSECTION_BYTES);
         PhysRange::new(start, SUBSECTION_BYTES).is_some_and(|subsection| self.is_wholly_active(memory, subsection))
     }

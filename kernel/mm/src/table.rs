@@ -38,7 +38,8 @@ impl<M: Machine> Tables<M> {
     /// # Safety
     ///
     /// `root` must be the physical address of the root of live or future tables of this regime that `machine` reaches;
-    /// nobody else may change, under the same root, descriptors of the windows that this value is used for.
+    /// nobody else may change, under the same root, descriptors of the windows that this value is used for. Bit 55 of
+    /// table descriptors there must be clear or ours: it says that a table came from our allocator and may go back to it.
     ///
     /// # Panics
     ///

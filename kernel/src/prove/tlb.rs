@@ -37,14 +37,18 @@ pub struct Gone {
 ///
 /// QEMU's TLB is direct mapped by 4 KiB page, 256 places and more: leaves far apart tend to fall into one place and push
 /// each other out. So each load goes to a page with a place of its own.
-pub fn touch<G: Granule>(maps: [&Stretches; 2], failures: &mut Failures) -> Vec<VirtAddr> {
+pub fn touch<G: Granule>(maps: &[&Stretches], failures: &mut Failures) -> Vec<VirtAddr> {
     let mut touched = Vec::new();
-    for map in maps {
+    for &map in maps {
+        let before = touched.len();
         let every = leaf_ranges::<G>(map.clone()).count().div_ceil(TOUCHED).max(1);
         for first in (0..TOUCHED).map(|index| index * every) {
             let place = touched.len() as u64 * 5 % PLACES;
             let mut leaves = leaf_ranges::<G>(map.clone()).skip(first).take(PLACES as usize);
             touched.extend(leaves.find_map(|leaf| page_in_place(leaf, place)));
+        }
+        if touched.len() == before {
+            touched.extend(leaf_ranges::<G>(map.clone()).next().map(VirtRange::start));
         }
     }
     for &va in &touched {

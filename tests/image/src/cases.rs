@@ -36,6 +36,8 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "hot_remove::a_hundred_rounds_leave_no_trace" => hot_remove::rounds(&mut world()),
         "tlb::loads_fault_after_the_removal" => tlb::loads_fault(&mut world()),
         "tlb::a_missing_invalidation_is_seen" => tlb::missing::<G>(boot),
+        "tlb::struct_pages_are_gone_after_their_own_removal" => tlb::vmemmap_alone(&mut world()),
+        "tlb::a_missing_invalidation_of_struct_pages_is_seen" => tlb::vmemmap_missing::<G>(boot),
         "tlb::an_invalidation_of_another_page_is_seen" => tlb::wrong_address::<G>(boot),
         _ => refuse(format_args!("there is no test case {name}")),
     }

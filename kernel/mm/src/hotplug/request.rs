@@ -66,7 +66,8 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         if range.start().is_aligned(unit) && range.end().is_aligned(unit) {
             return Ok(());
         }
-        let inner = PhysRange::between(range.start().align_up(unit), range.end().align_down(unit));
+        let start = range.start().value().checked_next_multiple_of(unit).map(PhysAddr::new);
+        let inner = start.and_then(|start| PhysRange::between(start, range.end().align_down(unit)));
         let nearest = inner.filter(|inner| !inner.is_empty()).or(range.widen(unit)).unwrap_or(range);
         Err(PlanError::Misaligned { range, unit, granule: self.layout.granule(), nearest })
     }

@@ -389,6 +389,27 @@ fn two_megabytes_are_the_unit_where_a_vmemmap_page_describes_less() {
 }
 
 #[test]
+fn a_neighbour_in_the_same_section_stays_valid_and_mapped() {
+    let mut map = memory_map::<K4>(48);
+    let far = PhysAddr::new(1 << 45);
+    let [first, second] = [0, 1].map(|index| {
+        let range = range(far.add(index * 2 * MIB), 2 * MIB);
+        let request = tight(&map, range, LeafPolicy::Pages);
+        map.plan(request).unwrap().commit().unwrap()
+    });
+    let valid = |map: &Map<K4>, index: u64| map.is_valid(Pfn::new((1 << 33) + index * 512));
+    assert!(valid(&map, 0) && valid(&map, 1) && !valid(&map, 2));
+    map.remove(second).unwrap();
+    assert!(valid(&map, 0) && !valid(&map, 1));
+    let page = map.layout().page(Pfn::new(1 << 33));
+    assert!(map.tables().walk(page).translation().is_some(), "slot 0 of the tables that both shared");
+    assert!(leaf_at(&map, map.layout().linear_address(far).value()) != 0);
+    map.remove(first).unwrap();
+    assert!(!valid(&map, 0));
+    assert!(!map.is_valid(Pfn::new(1 << 45)), "a pfn beyond 52 bits of address");
+}
+
+#[test]
 fn boot_ram_has_struct_pages_of_its_own_role_and_keeps_its_tables() {
     let map = memory_map::<K16>(48);
     let first = map.layout().page(Pfn::new(GIB >> 14));

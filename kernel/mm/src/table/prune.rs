@@ -29,6 +29,9 @@ impl<M: Machine> Tables<M> {
     /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
     /// then their slots stay as they were, so that no walk in flight reads anything else.
     pub(crate) fn prune<F: Frames>(&mut self, range: VirtRange, frames: &mut F) -> u64 {
+        if range.bytes() == 0 {
+            return 0;
+        }
         let span = Span { first: range.start(), last: range.start().add(range.bytes() - 1) };
         let root = Place { table: self.root, level: self.regime.start_level() };
         if self.cut(root, span) == 0 {

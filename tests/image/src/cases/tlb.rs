@@ -1,10 +1,13 @@
 //! What TLBs still know after a removal.
 
 use kernel::boot::BootInfo;
+use kernel::memory::RamFrames;
 use kernel::println;
 use kernel::prove::{self, Failures};
+use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
+use vmemmap::vmemmap::{Memmap, Storage, depopulate, populate};
 use vmemmap_aarch64::El1;
 
 use crate::broken::{Broken, NoTlbi, WrongAddress};
@@ -17,7 +20,7 @@ fn removal<M: Machine>(world: &mut World<M>) -> (usize, Failures) {
     let mut failures = Failures::new();
     let memmap = region.memmap().stretches();
     let linear = world.linear(world.device).stretches();
-    let touched = prove::touch::<M::Granule>([&memmap, &linear], &mut failures);
+    let touched = prove::touch::<M::Granule>(&[&memmap, &linear], &mut failures);
     expect_none(&failures);
     world.remove(region);
     prove::gone(world.map.tables(), &touched, &mut failures);
@@ -41,4 +44,28 @@ pub fn missing<G: Granule>(boot: &'static BootInfo) {
 
 pub fn wrong_address<G: Granule>(boot: &'static BootInfo) {
     expect_none(&removal(&mut World::new(boot, |machine: El1<G>| Broken::<_, WrongAddress>::new(machine))).1);
+}
+
+/// The same for the vmemmap alone: no other invalidation hides that its own are missing.
+fn depopulation<M: Machine>(world: &mut World<M>) -> Failures {
+    let (layout, policy) = (*world.map.layout(), world.boot.config.leaf);
+    let storage = Storage::Altmap(Altmap::tight(&layout, world.device, policy, 0));
+    let memmap = Memmap::new(&layout, world.device, policy);
+    let mut frames = RamFrames::current();
+    let tables = world.map.tables_mut();
+    let populated = populate(tables, &mut frames, memmap, storage).unwrap_or_else(|error| panic!("{error}"));
+    let mut failures = Failures::new();
+    let touched = prove::touch::<M::Granule>(&[&populated.memmap().stretches()], &mut failures);
+    expect_none(&failures);
+    depopulate(world.map.tables_mut(), &mut frames, populated);
+    prove::gone(world.map.tables(), &touched, &mut failures);
+    failures
+}
+
+pub fn vmemmap_alone<M: Machine>(world: &mut World<M>) {
+    expect_none(&depopulation(world));
+}
+
+pub fn vmemmap_missing<G: Granule>(boot: &'static BootInfo) {
+    expect_none(&depopulation(&mut World::new(boot, |machine: El1<G>| Broken::<_, NoTlbi>::new(machine))));
 }
