@@ -11,7 +11,7 @@ mod tests;
 pub use memmap::Memmap;
 pub(crate) use steps::Reservation;
 
-use crate::addr::VirtRange;
+use crate::addr::{PhysAddr, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};
 use crate::frames::OutOfFrames;
@@ -89,11 +89,13 @@ pub struct Populated {
     memmap: Memmap,
     storage: Storage,
     tables: u64,
+    /// Of the tables that it is in.
+    root: PhysAddr,
 }
 
 impl Populated {
-    pub(crate) const fn new(memmap: Memmap, storage: Storage, tables: u64) -> Self {
-        Self { memmap, storage, tables }
+    pub(crate) const fn new(memmap: Memmap, storage: Storage, tables: u64, root: PhysAddr) -> Self {
+        Self { memmap, storage, tables, root }
     }
 
     /// The vmemmap, with the leaves that its storage allowed.
@@ -133,20 +135,25 @@ pub fn populate<M: Machine, F: Frames>(
     let missing = memmap.check(tables, &storage)?;
     let taken = memmap.reserve(tables.machine_mut(), frames, missing, &storage)?;
     memmap.map(tables, &mut storage, taken).give_back(tables.machine_mut(), frames);
-    Ok(Populated::new(memmap, storage, missing))
+    Ok(Populated::new(memmap, storage, missing, tables.root()))
 }
 
 /// Takes away what [`populate`] made: clears every leaf, one batch of TLB invalidations, gives frames back to where they
 /// came from, frees the tables that are empty now. Returns the storage as it was before, and how many tables were freed.
 ///
 /// No pfn of the range may be valid any more: another CPU that touches a struct page now takes a fault.
+///
+/// # Panics
+///
+/// If it was populated in other tables.
 #[allow(clippy::needless_pass_by_value, reason = "the token ends here")]
 pub fn depopulate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,
     populated: Populated,
 ) -> (Storage, u64) {
-    let Populated { memmap, mut storage, .. } = populated;
+    let Populated { memmap, mut storage, root, .. } = populated;
+    assert!(root == tables.root(), "a vmemmap of the tables at {root}, not of these");
     match &mut storage {
         Storage::Altmap(altmap) => {
             tables.unmap(memmap.stretches());

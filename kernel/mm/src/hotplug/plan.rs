@@ -92,7 +92,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         memmap.initialise::<M, P>(tables.machine_mut(), &roles(&request.storage));
         tables.machine_mut().end(Phase::Initialise);
         sections.activate(tables.machine_mut(), request.range);
-        let populated = Populated::new(memmap, request.storage, memmap_tables);
+        let populated = Populated::new(memmap, request.storage, memmap_tables, tables.root());
         Ok(Region { request, populated, owner: sections.root() })
     }
 
