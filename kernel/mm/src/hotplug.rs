@@ -98,7 +98,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         Plan::new(self, request)
     }
 
-    /// Takes a range away. When it returns, nothing maps the range and nothing of it is cached by any CPU.
+    /// Takes a range away. When it returns, nothing maps the range and no TLB holds a translation of it. (Dirty data-cache
+    /// lines of its memory are the device owner's to clean.) It does not wait for readers of the struct pages: that nobody
+    /// walks them any more is the caller's to know.
     ///
     /// # Errors
     ///

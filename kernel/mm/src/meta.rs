@@ -25,7 +25,7 @@ pub enum Role {
 /// The type must have a size that is a power of two, at least 8 and no alignment beyond it, and no padding: the whole of
 /// its bytes is written by storing it.
 pub unsafe trait Meta: Copy + 'static {
-    /// The struct page of `pfn`, which is to serve as `role`.
+    /// The struct page of `pfn`, which is to serve as `role`. It runs while the range is half added: it must not panic.
     fn new(pfn: Pfn, role: Role) -> Self;
 }
 
