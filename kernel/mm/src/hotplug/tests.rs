@@ -410,6 +410,21 @@ fn a_neighbour_in_the_same_section_stays_valid_and_mapped() {
 }
 
 #[test]
+fn a_range_may_span_several_pages_of_section_records() {
+    let mut map = memory_map::<K4>(48);
+    let far = range(PhysAddr::new(1 << 45), 96 * GIB);
+    map.sections.prepare(map.tables.machine_mut(), &mut map.frames, far).unwrap();
+    map.sections.activate(map.tables.machine_mut(), far);
+    let samples: Vec<_> = (0..96).map(|gib| Pfn::new(((1 << 45) + gib * GIB) >> 12)).collect();
+    assert!(samples.iter().all(|&pfn| map.is_valid(pfn)));
+    let last = range(PhysAddr::new((1 << 45) + 95 * GIB), GIB);
+    map.sections.deactivate(map.tables.machine_mut(), last);
+    assert!(!map.sections.is_wholly_active(map.tables.machine(), far));
+    map.sections.deactivate(map.tables.machine_mut(), far);
+    assert!(samples.iter().all(|&pfn| !map.is_valid(pfn)));
+}
+
+#[test]
 fn boot_ram_has_struct_pages_of_its_own_role_and_keeps_its_tables() {
     let map = memory_map::<K16>(48);
     let first = map.layout().page(Pfn::new(GIB >> 14));
