@@ -43,7 +43,7 @@ impl<G: Granule> El1<G> {
     }
 }
 
-// SAFETY: slots are accessed as relaxed 64-bit atomics, which are single, untorn and kept in order by the volatile
+// SAFETY: slots are accessed as relaxed 64-bit atomics, which are single, untorn and kept in their place by the volatile
 // barriers below; `access` names the bytes that the hardware's tables map, and the library calls it for memory that it
 // alone holds.
 unsafe impl<G: Granule> Memory for El1<G> {

@@ -18,6 +18,8 @@ pub use request::Request;
 #[cfg(test)]
 mod protocol_tests;
 #[cfg(test)]
+mod struct_page_tests;
+#[cfg(test)]
 mod tests;
 
 use core::marker::PhantomData;

@@ -17,8 +17,8 @@ use crate::tlbi::Tlbi;
 /// An implementation must
 /// - make [`read`](Memory::read) return what [`write`](Memory::write) or [`zero_table`](Memory::zero_table) last stored
 ///   in that slot, and nothing else change a slot;
-/// - store descriptors as single 64-bit accesses in program order, never torn or elided: a table walk may read the slot
-///   at any time;
+/// - store descriptors as single 64-bit accesses, never torn or elided, and none after a [`Mmu`] call that follows it in
+///   program order: a table walk may read the slot at any time;
 /// - give [`access`](Memory::access) the bytes that the tables map at that range, and no other reference to them.
 pub unsafe trait Memory {
     /// Reads the descriptor in the 8-byte slot at `slot`.

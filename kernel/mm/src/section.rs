@@ -105,7 +105,7 @@ impl Sections {
         Ok(Self { root, granule, pages: 1, shape: Shape::of(granule) })
     }
 
-    /// The tree's root page: no two memory maps have the same.
+    /// The tree's root page: no two memory maps of a machine have the same.
     #[must_use]
     pub const fn root(&self) -> PhysAddr {
         self.root

@@ -1,8 +1,8 @@
 //! Translation tables that are written in place: built off-line, linked when complete, cleared, invalidated, unlinked.
 //!
 //! The protocol, which every room of this floor keeps:
-//! 1. A slot goes from empty to valid or from valid to empty or parked. A valid descriptor is never replaced by another
-//!    valid one, so break-before-make never arises.
+//! 1. A slot goes from empty to valid, for a link by way of parked, and from valid to empty or parked and then empty. A
+//!    valid descriptor is never replaced by another valid one, so break-before-make never arises.
 //! 2. A new table is zeroed and filled while the only descriptor that names it is parked (invalid, address kept). The
 //!    link is made valid after a DSB ISHST, so a walk never reads a table that is not complete.
 //! 3. What a cleared leaf mapped, and what an unlinked table held, is given back only after DSB ISHST, TLBI, DSB ISH, ISB.

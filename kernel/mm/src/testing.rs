@@ -132,13 +132,20 @@ impl<G: Granule> Machine for Plain<G> {
     type Granule = G;
 }
 
-/// RAM that poisons what it hands out, knows what is out, and can run dry after `budget` frames.
+/// RAM that knows what it has handed out, and can run dry after `budget` frames.
 #[derive(Clone, Debug)]
 pub struct Ram {
     next: u64,
     free: BTreeMap<u64, BTreeSet<u64>>,
     pub out: BTreeMap<u64, u64>,
     pub budget: u64,
+}
+
+impl Ram {
+    /// The same elsewhere: for a second memory map, whose frames are not the first one's.
+    pub fn elsewhere() -> Self {
+        Self { next: FIRST_FRAME + 256 * MIB, ..Self::default() }
+    }
 }
 
 impl Default for Ram {

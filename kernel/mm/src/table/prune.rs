@@ -27,7 +27,7 @@ impl<M: Machine> Tables<M> {
     ///
     /// All links are cut first, at every level, then one batch of TLBI VAAE1IS runs, one for each lowest table cut (it
     /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
-    /// then their slots stay as they were, so that no walk in flight reads anything else.
+    /// then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
     pub(crate) fn prune<F: Frames>(&mut self, range: VirtRange, frames: &mut F) -> u64 {
         if range.bytes() == 0 {
             return 0;

@@ -47,7 +47,7 @@ impl Memmap {
     /// The frames behind its leaves, from an altmap: `block(stretch, first frame)` for each stretch.
     ///
     /// In Linux's policies the stretches are served in ascending order, as Linux does. With the largest leaves, the
-    /// large ones are served first, so that at most one of them needs padding.
+    /// large ones are served first, so that pages between them cost no padding.
     ///
     /// # Errors
     ///
