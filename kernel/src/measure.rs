@@ -88,6 +88,7 @@ impl Observer for Stopwatch {
                     Phase::Linear => &mut self.phases.linear,
                     Phase::Populate => &mut self.phases.populate,
                     Phase::Initialise => &mut self.phases.initialise,
+                    Phase::Add(_) | Phase::Remove(_) => return,
                 } += taken;
             }
             _ => (),

@@ -11,7 +11,7 @@ use vmemmap::table::Tables;
 use vmemmap::vmemmap::PopulateError;
 use vmemmap_aarch64::El1;
 
-use crate::boot::{BootInfo, TooManyRanges};
+use crate::boot::{BootInfo, TooManyRanges, ips};
 
 /// The kernel's memory map on machine `M`.
 pub type MemoryMap<M> = Hotplug<M, RamFrames, StructPage>;
@@ -85,7 +85,9 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
     let machine = around(unsafe { El1::new(offset) });
     // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
-    let tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
+    let mut tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
+    // Among others, what the identity map of the switch left in the TLB.
+    tables.come_online(ips(boot.cpu.output_bits()));
     let mut map = Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
     for sections in boot_sections(boot, G::SIZE.section_shift()) {
         map.add_boot_ram(sections, boot.config.leaf).map_err(BringUpError::Populate)?;

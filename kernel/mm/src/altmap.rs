@@ -5,6 +5,7 @@
 
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::granule::{GranuleSize, SUBSECTION_BYTES};
+use crate::seam::{Allocation, Source};
 
 /// What a driver keeps at the start of its namespace, in bytes: nvdimm's info block.
 const NVDIMM_RESERVE_BYTES: u64 = 8 << 10;
@@ -117,6 +118,13 @@ impl Altmap {
     pub const fn storage(&self) -> (Pfn, Pfn) {
         let first = self.base.number().saturating_add(self.reserve);
         (Pfn::new(first), Pfn::new(first.saturating_add(self.free)))
+    }
+
+    /// The storage zone, for observers.
+    #[inline]
+    pub(crate) const fn zone(&self, granule: GranuleSize) -> Allocation {
+        let start = self.storage().0.address(granule.shift());
+        Allocation { start, bytes: self.free << granule.shift(), source: Source::Altmap }
     }
 
     /// The same storage with nothing handed out.

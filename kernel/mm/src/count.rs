@@ -33,7 +33,12 @@ impl Observer for Count {
             Event::Dsb(_) => self.dsb += 1,
             Event::Isb => self.isb += 1,
             Event::Tlbi(_) => self.tlbi += 1,
-            Event::Access(_) | Event::Begin(_) | Event::End(_) => (),
+            Event::Access(_)
+            | Event::Registers(_)
+            | Event::Allocated(_)
+            | Event::Freed(_)
+            | Event::Begin(_)
+            | Event::End(_) => (),
         }
     }
 }

@@ -114,6 +114,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             return Err(RemoveError { region });
         }
         let Region { request: Request { range, policy, .. }, populated, .. } = region;
+        self.tables.machine_mut().begin(Phase::Remove(range));
         self.sections.deactivate(self.tables.machine_mut(), range);
         let linear = self.linear(range, policy);
         let Self { tables, frames, .. } = self;
@@ -124,6 +125,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         // SAFETY: commit made it, with the same range and policy, and the region that stood for its use is gone.
         let linear_tables = unsafe { mapping::unmap(tables, frames, &linear) };
         tables.machine_mut().end(Phase::Linear);
+        tables.machine_mut().end(Phase::Remove(range));
         Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
     }
 

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "sim")), no_std)]
 
 pub mod addr;
 pub mod altmap;
@@ -17,9 +17,12 @@ pub mod observe;
 pub mod regime;
 pub mod seam;
 pub mod section;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod table;
 pub mod tlb;
 pub mod tlbi;
+pub mod trace;
 pub mod vmemmap;
 pub mod walk;
 

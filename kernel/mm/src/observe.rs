@@ -4,7 +4,8 @@
 use core::mem::MaybeUninit;
 
 use crate::addr::{PhysAddr, VirtRange};
-use crate::seam::{Dsb, Machine, Memory, Mmu, Phase};
+use crate::regime::Registers;
+use crate::seam::{Allocation, Dsb, Machine, Memory, Mmu, Phase};
 use crate::tlbi::Tlbi;
 
 /// What a machine is asked to do.
@@ -14,6 +15,8 @@ pub enum Event {
     Write {
         /// The slot.
         slot: PhysAddr,
+        /// What it held; 0 unless the observer [asks](Observer::SEES_OLD).
+        old: u64,
         /// What it will hold.
         descriptor: u64,
     },
@@ -21,6 +24,8 @@ pub enum Event {
     Zero {
         /// Its address.
         table: PhysAddr,
+        /// Its size.
+        bytes: u64,
     },
     /// A data synchronisation barrier.
     Dsb(Dsb),
@@ -30,6 +35,12 @@ pub enum Event {
     Tlbi(Tlbi),
     /// Struct pages are written.
     Access(VirtRange),
+    /// This CPU translates by these registers from now on.
+    Registers(Registers),
+    /// Frames have been taken.
+    Allocated(Allocation),
+    /// Frames are about to be given back.
+    Freed(Allocation),
     /// A phase begins.
     Begin(Phase),
     /// A phase ends.
@@ -38,7 +49,10 @@ pub enum Event {
 
 /// Someone who watches.
 pub trait Observer {
-    /// `event` is about to happen.
+    /// Whether it wants to know what a slot held before each write, which costs a read.
+    const SEES_OLD: bool = false;
+
+    /// `event` is about to happen ([`Allocated`](Event::Allocated) and [`End`](Event::End): it just has).
     fn event(&mut self, event: Event);
 }
 
@@ -80,13 +94,14 @@ unsafe impl<M: Memory, O: Observer> Memory for Observed<M, O> {
 
     #[inline]
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
-        self.observer.event(Event::Write { slot, descriptor });
+        let old = if O::SEES_OLD { self.machine.read(slot) } else { 0 };
+        self.observer.event(Event::Write { slot, old, descriptor });
         self.machine.write(slot, descriptor);
     }
 
     #[inline]
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
-        self.observer.event(Event::Zero { table });
+        self.observer.event(Event::Zero { table, bytes });
         self.machine.zero_table(table, bytes);
     }
 
@@ -130,6 +145,24 @@ unsafe impl<M: Mmu, O: Observer> Mmu for Observed<M, O> {
 
 impl<M: Machine, O: Observer> Machine for Observed<M, O> {
     type Granule = M::Granule;
+
+    #[inline]
+    fn uses(&mut self, registers: Registers) {
+        self.observer.event(Event::Registers(registers));
+        self.machine.uses(registers);
+    }
+
+    #[inline]
+    fn allocated(&mut self, frames: Allocation) {
+        self.machine.allocated(frames);
+        self.observer.event(Event::Allocated(frames));
+    }
+
+    #[inline]
+    fn freed(&mut self, frames: Allocation) {
+        self.observer.event(Event::Freed(frames));
+        self.machine.freed(frames);
+    }
 
     #[inline]
     fn begin(&mut self, phase: Phase) {

@@ -3,7 +3,7 @@
 //!
 //! Sources: Arm ARM `TCR_EL1`, `TTBR1_EL1` (RKBLCR for the root's alignment); Linux's register values for the rest.
 
-use crate::addr::VirtAddr;
+use crate::addr::{PhysAddr, VirtAddr};
 use crate::descriptor::OutputFormat;
 use crate::granule::{GranuleSize, Level};
 
@@ -19,6 +19,17 @@ pub struct Regime {
     granule: GranuleSize,
     va_bits: u32,
     output: OutputFormat,
+}
+
+/// The system registers that make a CPU translate the kernel half by a root table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registers {
+    /// `MAIR_EL1`.
+    pub mair: u64,
+    /// `TCR_EL1`, with both halves walkable.
+    pub tcr: u64,
+    /// `TTBR1_EL1`: ASID 0, not shared between CPUs.
+    pub ttbr1: u64,
 }
 
 /// Why a [`Regime`] can't be.
@@ -160,6 +171,15 @@ impl Regime {
     #[inline]
     pub const fn lowest(self) -> VirtAddr {
         VirtAddr::new((1_u64 << self.va_bits).wrapping_neg())
+    }
+
+    /// What a CPU's registers hold when it translates by `root`; `ips` as for [`Regime::tcr`].
+    #[must_use]
+    #[inline]
+    pub const fn registers(self, root: PhysAddr, ips: u64) -> Registers {
+        // Above 48 bits of output, bits 51:48 of the root stand in bits 5:2.
+        let root = root.value() & 0x0000_ffff_ffff_ffff | (root.value() >> 48 & 0xf) << 2;
+        Registers { mair: MAIR, tcr: self.tcr(ips), ttbr1: root }
     }
 
     /// `TCR_EL1` with both halves walkable and hardware updates of AF and dirty state off; `ips` is the encoding of the

@@ -6,8 +6,9 @@
 
 use core::mem::MaybeUninit;
 
-use crate::addr::{PhysAddr, VirtRange};
+use crate::addr::{PhysAddr, PhysRange, VirtRange};
 use crate::granule::Granule;
+use crate::regime::Registers;
 use crate::tlbi::Tlbi;
 
 /// Physical memory as the tables' owner reaches it, and virtual memory as the tables map it.
@@ -52,6 +53,19 @@ pub enum Dsb {
     NonShareable,
 }
 
+impl Dsb {
+    /// The option as an assembler writes it.
+    #[must_use]
+    #[inline]
+    pub const fn option(self) -> &'static str {
+        match self {
+            Self::InnerShareableStores => "ishst",
+            Self::InnerShareable => "ish",
+            Self::NonShareable => "nsh",
+        }
+    }
+}
+
 /// Barriers and TLB maintenance.
 ///
 /// # Safety
@@ -69,9 +83,14 @@ pub unsafe trait Mmu {
     fn tlbi(&mut self, operation: Tlbi);
 }
 
-/// The steps of an operation that an observer can tell apart.
+/// The operations, and the steps of one, that an observer can tell apart. When one ends, all that it did is complete: it
+/// leaves no store, no invalidation and no context synchronisation for later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
+    /// A whole range is added.
+    Add(PhysRange),
+    /// A whole range is removed.
+    Remove(PhysRange),
     /// The linear map of the range is built or taken down.
     Linear,
     /// The vmemmap of the range is populated or depopulated.
@@ -80,12 +99,47 @@ pub enum Phase {
     Initialise,
 }
 
-/// A whole machine of one granule.
+/// Where frames come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The adopter's allocator.
+    Ram,
+    /// The storage zone of an altmap.
+    Altmap,
+}
+
+/// Frames that the library took, or gives back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Allocation {
+    /// The first byte.
+    pub start: PhysAddr,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Where they come from, and go back to.
+    pub source: Source,
+}
+
+/// A whole machine of one granule. The provided methods only tell observers: a machine has nothing to do.
 pub trait Machine: Memory + Mmu {
     /// The granule of its tables.
     type Granule: Granule;
 
-    /// A phase begins. For observers: a machine has nothing to do.
+    /// This CPU translates by these registers from now on.
+    fn uses(&mut self, registers: Registers) {
+        let _ = registers;
+    }
+
+    /// Frames have been taken.
+    fn allocated(&mut self, frames: Allocation) {
+        let _ = frames;
+    }
+
+    /// Frames are about to be given back: nothing refers to them any more.
+    fn freed(&mut self, frames: Allocation) {
+        let _ = frames;
+    }
+
+    /// A phase begins.
     fn begin(&mut self, phase: Phase) {
         let _ = phase;
     }

@@ -4,7 +4,7 @@
 //! and flags. Records are never freed, so a reader may look one up at any time without a lock.
 
 use crate::addr::{Pfn, PhysAddr, PhysRange};
-use crate::frames::OutOfFrames;
+use crate::frames::{self, OutOfFrames};
 use crate::granule::{Granule, GranuleSize, SUBSECTION_BYTES, SUBSECTION_SHIFT};
 use crate::seam::{Frames, Machine, Memory};
 
@@ -273,11 +273,11 @@ impl Sections {
 
 fn new_page<M: Machine, F: Frames>(
     machine: &mut M,
-    frames: &mut F,
+    allocator: &mut F,
     granule: GranuleSize,
 ) -> Result<PhysAddr, OutOfFrames> {
     let bytes = granule.bytes();
-    let page = frames.take(bytes).ok_or(OutOfFrames { wanted: 1, taken: 0, bytes })?;
+    let page = frames::take(machine, allocator, bytes).ok_or(OutOfFrames { wanted: 1, taken: 0, bytes })?;
     (0..granule.entries()).for_each(|word| machine.store(page.add(word * 8), 0));
     Ok(page)
 }

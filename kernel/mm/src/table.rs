@@ -22,6 +22,7 @@ use crate::leaf::Piece;
 use crate::observe::{Observed, Observer};
 use crate::regime::Regime;
 use crate::seam::Machine;
+use crate::tlb;
 use crate::walk::Walk;
 
 /// The translation tables under one root.
@@ -53,6 +54,13 @@ impl<M: Machine> Tables<M> {
             regime.granule()
         );
         Self { machine, root, regime }
+    }
+
+    /// What a CPU does before it takes part: forgets what its TLB holds from before, and is known to translate by these
+    /// tables from then on. `ips` is the output size in its `TCR_EL1`.
+    pub fn come_online(&mut self, ips: u64) {
+        tlb::forget(&mut self.machine);
+        self.machine.uses(self.regime.registers(self.root, ips));
     }
 
     /// The machine below.

@@ -80,12 +80,13 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
-        log(Seen::Machine(Event::Write { slot, descriptor }));
+        let old = self.load(slot);
+        log(Seen::Machine(Event::Write { slot, old, descriptor }));
         self.words.insert(slot.value(), descriptor);
     }
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
-        log(Seen::Machine(Event::Zero { table }));
+        log(Seen::Machine(Event::Zero { table, bytes }));
         (0..bytes).step_by(8).for_each(|offset| self.store(table.add(offset), 0));
     }
 

@@ -34,6 +34,14 @@ pub fn invalidate_leaves<M: Machine>(machine: &mut M, stretches: impl Iterator<I
     complete(machine);
 }
 
+/// Makes this CPU forget whatever its TLB holds from before: TLBI VMALLE1, DSB NSH, ISB.
+#[inline]
+pub fn forget<M: Machine>(machine: &mut M) {
+    machine.tlbi(Tlbi::AllLocal);
+    machine.dsb(Dsb::NonShareable);
+    machine.isb();
+}
+
 #[inline]
 fn invalidate_stretch<M: Machine>(machine: &mut M, stretch: Stretch) {
     let step = 1 << M::Granule::SIZE.level_shift(stretch.leaf.level);

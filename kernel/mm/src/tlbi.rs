@@ -18,6 +18,30 @@ pub enum Tlbi {
     AnyLevel(Operand),
 }
 
+impl Tlbi {
+    /// The operation as an assembler writes it.
+    #[must_use]
+    #[inline]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AllInnerShareable => "vmalle1is",
+            Self::AllLocal => "vmalle1",
+            Self::LastLevel(_) => "vaale1is",
+            Self::AnyLevel(_) => "vaae1is",
+        }
+    }
+
+    /// The value of its operand register, if it has one.
+    #[must_use]
+    #[inline]
+    pub const fn operand(self) -> Option<u64> {
+        match self {
+            Self::AllInnerShareable | Self::AllLocal => None,
+            Self::LastLevel(operand) | Self::AnyLevel(operand) => Some(operand.bits()),
+        }
+    }
+}
+
 /// The register operand of an invalidation by address.
 ///
 /// Bits 43:0 hold VA\[55:12\] at *every* granule (IZVNJG, IHQTLK). Bits 47:44 are the level hint and 63:48 the ASID: both

@@ -15,6 +15,7 @@ use crate::addr::{PhysAddr, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};
 use crate::frames::OutOfFrames;
+use crate::granule::Granule;
 use crate::seam::{Frames, Machine};
 use crate::table::{Occupied, Protection, Tables};
 
@@ -157,6 +158,7 @@ pub fn depopulate<M: Machine, F: Frames>(
     match &mut storage {
         Storage::Altmap(altmap) => {
             tables.unmap(memmap.stretches());
+            tables.machine_mut().freed(altmap.zone(M::Granule::SIZE));
             *altmap = altmap.emptied();
         }
         Storage::Ram => tables.unmap_frames(memmap.stretches(), frames),

@@ -116,9 +116,6 @@ mmu_on:                             // at its link address from here on
     isb
     msr     ttbr0_el1, xzr
     isb
-    tlbi    vmalle1
-    dsb     nsh
-    isb
     adrp    x0, vectors
     add     x0, x0, :lo12:vectors
     bl      install_vectors

@@ -22,7 +22,7 @@ mod refuse;
 mod switch;
 mod tables;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, ips};
 pub use info::{BootInfo, Registers, info};
 pub use ranges::{MAX_RANGES, Ranges, TooManyRanges};
 pub use refuse::{Refusal, refuse};

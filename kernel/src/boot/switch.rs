@@ -2,7 +2,7 @@
 
 use aarch64_cpu::registers::{SCTLR_EL1, TCR_EL1};
 use tock_registers::fields::FieldValue;
-use vmemmap::regime::{MAIR, Regime};
+use vmemmap::regime::Regime;
 
 use super::tables::FirstTables;
 
@@ -23,14 +23,14 @@ const SCTLR_RES1: u64 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 28 | 1 << 2
 impl Switch {
     /// For these tables, on a CPU whose output size has the encoding `ips`.
     pub fn new(regime: Regime, ips: u64, tables: &FirstTables) -> Self {
-        let tcr = regime.tcr(ips);
+        let registers = regime.registers(tables.root, ips);
         Self {
-            mair: MAIR,
-            tcr,
+            mair: registers.mair,
+            tcr: registers.tcr,
             ttbr0: tables.identity.value(),
-            ttbr1: tables.root.value(),
+            ttbr1: registers.ttbr1,
             sctlr: SCTLR_RES1 | mmu_on().value,
-            tcr_without_ttbr0: tcr | TCR_EL1::EPD0::DisableTTBR0Walks.value,
+            tcr_without_ttbr0: registers.tcr | TCR_EL1::EPD0::DisableTTBR0Walks.value,
         }
     }
 }

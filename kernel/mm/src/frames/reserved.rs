@@ -1,7 +1,8 @@
 //! Frames taken in advance, so that what follows can't run out: a stack threaded through the frames themselves.
 
+use super::{give, take};
 use crate::addr::PhysAddr;
-use crate::seam::{Frames, Memory};
+use crate::seam::{Frames, Machine, Memory};
 
 /// The allocator had fewer frames than an operation needs. Those that were taken have been given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -31,20 +32,20 @@ impl Reserved {
     ///
     /// [`OutOfFrames`] if there are fewer; then none has been taken.
     #[inline]
-    pub fn take<M: Memory, F: Frames>(
-        memory: &mut M,
+    pub fn take<M: Machine, F: Frames>(
+        machine: &mut M,
         frames: &mut F,
         wanted: u64,
         bytes: u64,
     ) -> Result<Self, OutOfFrames> {
         let mut reserved = Self { top: PhysAddr::new(0), count: 0, bytes };
         while reserved.count < wanted {
-            let Some(frame) = frames.take(bytes) else {
+            let Some(frame) = take(machine, frames, bytes) else {
                 let taken = reserved.count;
-                reserved.give_back(memory, frames);
+                reserved.give_back(machine, frames);
                 return Err(OutOfFrames { wanted, taken, bytes });
             };
-            memory.store(frame, reserved.top.value());
+            machine.store(frame, reserved.top.value());
             reserved.top = frame;
             reserved.count += 1;
         }
@@ -74,10 +75,10 @@ impl Reserved {
 
     /// Gives back those that are left.
     #[inline]
-    pub fn give_back<M: Memory, F: Frames>(mut self, memory: &mut M, frames: &mut F) {
+    pub fn give_back<M: Machine, F: Frames>(mut self, machine: &mut M, frames: &mut F) {
         while self.count > 0 {
-            let frame = self.pop(memory);
-            frames.give(frame, self.bytes);
+            let frame = self.pop(machine);
+            give(machine, frames, frame, self.bytes);
         }
     }
 }

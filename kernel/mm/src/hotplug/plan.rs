@@ -82,6 +82,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         let taken = self.reserve()?;
         let Self { hotplug, mut request, linear, memmap, memmap_tables, .. } = self;
         let Hotplug { tables, frames, sections, .. } = hotplug;
+        tables.machine_mut().begin(Phase::Add(request.range));
         tables.machine_mut().begin(Phase::Linear);
         linear.map(tables, taken.linear).give_back(tables.machine_mut(), frames);
         tables.machine_mut().end(Phase::Linear);
@@ -92,6 +93,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         memmap.initialise::<M, P>(tables.machine_mut(), &roles(&request.storage));
         tables.machine_mut().end(Phase::Initialise);
         sections.activate(tables.machine_mut(), request.range);
+        tables.machine_mut().end(Phase::Add(request.range));
         let populated = Populated::new(memmap, request.storage, memmap_tables, tables.root());
         Ok(Region { request, populated, owner: sections.root() })
     }

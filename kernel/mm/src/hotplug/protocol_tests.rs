@@ -66,7 +66,7 @@ fn position(log: &[Seen], from: usize, wanted: impl Fn(&Seen) -> bool) -> Option
 
 /// Where the invalidation of `entry` is complete, if it is: written, DSB ISHST, TLBI, DSB ISH, ISB, in that order.
 fn complete(log: &[Seen], entry: &Entry) -> Option<usize> {
-    let cleared = |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, descriptor }) if *slot == entry.slot && descriptor & 1 == 0);
+    let cleared = |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, descriptor, .. }) if *slot == entry.slot && descriptor & 1 == 0);
     let written = position(log, 0, cleared)?;
     let visible = position(log, written, |seen| *seen == ISHST)?;
     let invalidated =
@@ -151,7 +151,7 @@ fn check_add<G: Granule>() {
         .iter()
         .enumerate()
         .filter_map(|(at, seen)| match seen {
-            Seen::Machine(Event::Zero { table }) => Some((at, *table)),
+            Seen::Machine(Event::Zero { table, .. }) => Some((at, *table)),
             _ => None,
         })
         .collect();
@@ -189,7 +189,7 @@ fn is_parked(seen: &Seen) -> bool {
 /// Whether the store went into a table that this operation made.
 fn zeroed_table(log: &[Seen], store: &Seen, page: u64) -> bool {
     let Seen::Machine(Event::Write { slot, .. }) = store else { return false };
-    log.contains(&Seen::Machine(Event::Zero { table: slot.align_down(page) }))
+    log.contains(&Seen::Machine(Event::Zero { table: slot.align_down(page), bytes: page }))
 }
 
 #[test]
@@ -233,11 +233,11 @@ fn check_stores<G: Granule>(policy: LeafPolicy) {
     }
     for seen in take_log() {
         match seen {
-            Seen::Machine(Event::Write { slot, descriptor }) => {
+            Seen::Machine(Event::Write { slot, descriptor, .. }) => {
                 let old = slots.insert(slot.value(), descriptor).unwrap_or(0);
                 assert!(old & 1 == 0 || descriptor & 1 == 0, "{slot}: {old:016x} becomes {descriptor:016x}");
             }
-            Seen::Machine(Event::Zero { table }) => {
+            Seen::Machine(Event::Zero { table, .. }) => {
                 slots.retain(|slot, _| PhysAddr::new(*slot).align_down(G::SIZE.bytes()) != table);
             }
             _ => (),

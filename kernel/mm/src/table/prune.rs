@@ -3,6 +3,7 @@
 use super::Tables;
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
+use crate::frames::give;
 use crate::granule::Level;
 use crate::seam::{Dsb, Frames, Machine};
 use crate::tlb;
@@ -103,7 +104,7 @@ impl<M: Machine> Tables<M> {
             count += self.free_cut(below, part, frames);
             if descriptor.is_parked() {
                 self.write(slot, Descriptor::EMPTY);
-                frames.give(below.table, self.regime.granule().bytes());
+                give(&mut self.machine, frames, below.table, self.regime.granule().bytes());
                 count += 1;
             }
         }

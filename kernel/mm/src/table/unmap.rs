@@ -3,6 +3,7 @@
 use super::Tables;
 use crate::addr::PhysAddr;
 use crate::descriptor::Descriptor;
+use crate::frames::give;
 use crate::leaf::Stretch;
 use crate::seam::{Frames, Machine};
 use crate::tlb;
@@ -32,7 +33,7 @@ impl<M: Machine> Tables<M> {
                 let parked = tables.read(slot);
                 tables.write(slot, Descriptor::EMPTY);
                 if parked.is_parked() {
-                    frames.give(parked.address(granule, format), bytes);
+                    give(&mut tables.machine, frames, parked.address(granule, format), bytes);
                 }
             });
         }

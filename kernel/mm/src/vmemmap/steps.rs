@@ -76,6 +76,7 @@ impl Memmap {
         let made = taken.tables.count();
         match storage {
             Storage::Altmap(altmap) => {
+                tables.machine_mut().allocated(altmap.zone(M::Granule::SIZE));
                 let fits = self.allocate_from(altmap, |stretch, first| {
                     let source = consecutive(first.address(M::Granule::SIZE.shift()), stretch, M::Granule::SIZE);
                     tables.map(stretch, self.protection, &mut taken.tables, source);
