@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod build;
+mod check;
 mod decode;
 mod gdb;
 mod job;
@@ -67,6 +68,8 @@ enum Command {
     },
     /// Start QEMU stopped, and gdb with breakpoints for the story
     Gdb(gdb::Gdb),
+    /// Judge a trace of what some kernel did to its translation tables
+    Check(check::Check),
     /// Say a descriptor in words
     Decode(decode::Decode),
     /// Cut an address into the steps of its walk; with a held machine, show the entries
@@ -81,6 +84,7 @@ impl Command {
             Self::Qemu(qemu) => qemu.run(),
             Self::Test { filter } => test::test(filter.as_deref()),
             Self::Gdb(gdb) => gdb.run(),
+            Self::Check(check) => check.run(),
             Self::Decode(decode) => decode.run(),
             Self::Walk(walk) => walk.run(),
         }

@@ -8,14 +8,30 @@
 //! It takes [`trace`](crate::trace) events and knows nothing of the rest of this crate: descriptors, operands and geometry are read
 //! from their bits by its own code. What it does not model is listed in `docs/adversary.md`.
 
+mod barrier;
+mod cache;
+mod geometry;
+mod memory;
+mod operand;
+mod registers;
 mod rule;
+mod store;
+mod walk;
+pub mod world;
 
 pub use rule::Rule;
+pub use world::{SimRam, World};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use crate::trace::{Event, Header};
+use cache::Cache;
+use geometry::Geometry;
+use memory::{Allocation, Fresh};
+
+/// How many events a [`Violation`] looks back.
+pub const HISTORY: usize = 64;
 
 /// What an access may see.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -48,23 +64,109 @@ pub struct Violation {
     pub history: Vec<(usize, Event)>,
 }
 
+/// A slot: its last value, and what a walk may still read in its place.
+#[derive(Debug, Default)]
+struct Slot {
+    value: u64,
+    olds: Vec<Old>,
+}
+
+/// A value that was overwritten.
+#[derive(Debug)]
+struct Old {
+    value: u64,
+    writer: u8,
+    /// CPUs whose walks may read it because the writer's DSB has not come yet.
+    pending: u8,
+    /// CPUs that may see it, an invalid one, because they have not synchronised their context since that DSB.
+    unsynced: u8,
+}
+
+/// Where a table stands.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    level: i8,
+    va: u64,
+}
+
+/// How far a CPU has come in emptying its TLB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flush {
+    Needed,
+    Issued,
+    Complete,
+    Clean,
+}
+
+#[derive(Debug)]
+struct Cpu {
+    /// The root in use, and those that were until the context is synchronised.
+    roots: Vec<u64>,
+    registers: Option<Event>,
+    flush: Flush,
+    /// In the middle of the trace.
+    came_online: bool,
+}
+
 /// The adversary.
 #[derive(Debug)]
 pub struct Adversary {
     header: Header,
+    geometry: Geometry,
+    off: BTreeSet<Rule>,
+    slots: BTreeMap<u64, Slot>,
+    tables: BTreeMap<u64, Home>,
+    fresh: BTreeMap<u64, Fresh>,
+    allocations: BTreeMap<(u64, u64, crate::trace::Word), Allocation>,
+    cpus: Vec<Cpu>,
+    cache: Cache,
+    /// Slots with old values.
+    unpublished: BTreeSet<u64>,
+    /// Contiguous runs written to and not yet judged: writer, first slot, level, first address.
+    runs: BTreeSet<(u8, u64, i8, u64)>,
+    /// Whether the header of the trace, with the state at its start, is over.
+    started: bool,
+    number: usize,
+    history: VecDeque<(usize, Event)>,
+    found: Option<Box<Violation>>,
 }
 
 impl Adversary {
     /// An adversary for machines with this geometry, who enforces every rule.
     #[must_use]
     pub fn new(header: Header) -> Self {
-        Self { header }
+        let cpu = |_| Cpu { roots: Vec::new(), registers: None, flush: Flush::Needed, came_online: false };
+        Self {
+            header,
+            geometry: Geometry::new(header),
+            off: BTreeSet::new(),
+            slots: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            allocations: BTreeMap::new(),
+            cpus: (0..header.cpus.clamp(1, 8)).map(cpu).collect(),
+            cache: Cache::default(),
+            unpublished: BTreeSet::new(),
+            runs: BTreeSet::new(),
+            started: false,
+            number: 0,
+            history: VecDeque::new(),
+            found: None,
+        }
     }
 
-    /// The same without one rule: for tests that show what the rule is needed for.
+    /// The same without one rule: for tests that show what the rule is needed for. Without one of what it takes to forget
+    /// (R1 to R16) it forgets earlier than hardware has to.
     #[must_use]
-    pub fn without(self, _rule: Rule) -> Self {
+    pub fn without(mut self, rule: Rule) -> Self {
+        self.off.insert(rule);
         self
+    }
+
+    /// The geometry.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.header
     }
 
     /// Takes the next event.
@@ -72,26 +174,83 @@ impl Adversary {
     /// # Errors
     ///
     /// The first [`Violation`] of this event. The adversary goes on as if the event had been legal.
-    pub fn step(&mut self, _event: Event) -> Result<(), Box<Violation>> {
-        Ok(())
+    pub fn step(&mut self, event: Event) -> Result<(), Box<Violation>> {
+        self.number += 1;
+        self.history.truncate(HISTORY - 1);
+        self.history.push_front((self.number, event));
+        self.started |=
+            !matches!(event, Event::Trace(_) | Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. });
+        match cpu_of(&event) {
+            Some(cpu) if usize::from(cpu) >= self.cpus.len() => {
+                let cpus = self.cpus.len();
+                self.break_rule(Rule::Registers, format!("there are {cpus} CPUs"));
+            }
+            _ => self.take(event),
+        }
+        self.found.take().map_or(Ok(()), Err)
     }
 
-    /// All that an access of `cpu` to `va` may see now.
-    #[must_use]
-    pub fn may(&self, _cpu: u8, _va: u64) -> BTreeSet<Outcome> {
-        BTreeSet::new()
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Trace(_) | Event::Begin { .. } => {}
+            Event::Regs { cpu, ttbr1, tcr, .. } => self.regs(cpu, event, ttbr1, tcr),
+            Event::Table { pa, level, va } => {
+                self.tables.insert(pa, Home { level, va });
+            }
+            Event::Slot { pa, value } => self.slots.entry(pa).or_default().value = value,
+            Event::End { cpu, .. } => self.end(cpu),
+            Event::Alloc { pa, len, from } => self.alloc(pa, len, from),
+            Event::Zero { cpu, pa, len } => self.zero(cpu, pa, len),
+            Event::Write { cpu, slot, old, new } => self.write(cpu, slot, old, new),
+            Event::Dsb { cpu, option } => self.dsb(cpu, &option),
+            Event::Dmb { cpu, option } => self.order_zeroing(cpu, &option),
+            Event::Isb { cpu } => self.isb(cpu),
+            Event::Tlbi { cpu, op, operand } => self.tlbi(cpu, &op, operand),
+            Event::Free { pa, len, to } => self.free(pa, len, to),
+            Event::Touch { cpu, va, write } => self.touch(cpu, va, write),
+        }
     }
 
-    /// What `va` is by the tables as they were last written, every store visible and nothing cached.
-    #[must_use]
-    pub fn written(&self, _va: u64) -> Outcome {
-        Outcome::Fault
+    /// Whether a rule is enforced.
+    fn has(&self, rule: Rule) -> bool {
+        !self.off.contains(&rule)
     }
 
-    /// The geometry.
-    #[must_use]
-    pub fn header(&self) -> Header {
-        self.header
+    /// Notes a violation by the event at hand, if it is the first.
+    fn break_rule(&mut self, rule: Rule, why: impl Into<String>) {
+        if self.has(rule) && self.found.is_none() {
+            let history: Vec<_> = self.history.iter().rev().copied().collect();
+            let (number, event) = self.history[0];
+            self.found = Some(Box::new(Violation { rule, why: why.into(), number, event, history }));
+        }
+    }
+
+    fn online(&self) -> impl Iterator<Item = u8> + use<'_> {
+        (0..self.cpus.len() as u8).filter(|cpu| !self.cpus[usize::from(*cpu)].roots.is_empty())
+    }
+
+    fn online_mask(&self) -> u8 {
+        self.online().fold(0, |cpus, cpu| cpus | 1 << cpu)
+    }
+
+    fn value(&self, slot: u64) -> u64 {
+        self.slots.get(&slot).map_or(0, |slot| slot.value)
+    }
+}
+
+fn cpu_of(event: &Event) -> Option<u8> {
+    match *event {
+        Event::Regs { cpu, .. }
+        | Event::Begin { cpu, .. }
+        | Event::End { cpu, .. }
+        | Event::Zero { cpu, .. }
+        | Event::Write { cpu, .. }
+        | Event::Dsb { cpu, .. }
+        | Event::Dmb { cpu, .. }
+        | Event::Isb { cpu }
+        | Event::Tlbi { cpu, .. }
+        | Event::Touch { cpu, .. } => Some(cpu),
+        _ => None,
     }
 }
 

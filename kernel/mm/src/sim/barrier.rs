@@ -1,0 +1,202 @@
+//! Barriers, invalidations, and what must be complete when an operation ends.
+
+use super::cache::{Held, Mark, Stale};
+use super::operand::{self, Shot};
+use super::{Adversary, Flush, Rule};
+
+/// What a DSB reaches and orders.
+#[derive(Clone, Copy, Debug)]
+struct Barrier {
+    stores: bool,
+    loads: bool,
+    /// At least the inner shareable domain.
+    shared: bool,
+    /// At least the outer shareable domain.
+    outer: bool,
+}
+
+impl Barrier {
+    fn of(option: &str) -> Option<Self> {
+        let (domain, kind) = option.split_at(option.find(['l', 's']).filter(|at| *at == 3).unwrap_or(option.len()));
+        let (domain, kind) = match option {
+            "ishst" | "ishld" => ("ish", &option[3..]),
+            "sy" | "st" | "ld" => ("sy", if option == "sy" { "" } else { option }),
+            _ => (domain, kind),
+        };
+        Some(Self {
+            stores: kind != "ld",
+            loads: kind != "st",
+            shared: match domain {
+                "ish" | "osh" | "sy" => true,
+                "nsh" => false,
+                _ => return None,
+            },
+            outer: matches!(domain, "osh" | "sy"),
+        })
+    }
+}
+
+impl Adversary {
+    pub(super) fn dsb(&mut self, cpu: u8, option: &str) {
+        let Some(barrier) = Barrier::of(option) else {
+            return self.break_rule(Rule::Operand, format!("there is no barrier option {option}"));
+        };
+        self.order_zeroing(cpu, option);
+        if barrier.stores {
+            self.publish(cpu, if barrier.shared { u8::MAX } else { 1 << cpu });
+            if barrier.loads || !self.has(Rule::LoadsToo) {
+                self.complete(cpu, barrier);
+            }
+        }
+    }
+
+    /// The stores of `writer` become visible to the walks of `cpus`.
+    fn publish(&mut self, writer: u8, cpus: u8) {
+        let keeps_invalid = self.has(Rule::OldInvalid);
+        for slot in self.unpublished.iter().copied().collect::<Vec<_>>() {
+            let Some(state) = self.slots.get_mut(&slot) else { continue };
+            for old in state.olds.iter_mut().filter(|old| old.writer == writer) {
+                if old.value & 1 == 0 && keeps_invalid {
+                    old.unsynced |= old.pending & cpus;
+                }
+                old.pending &= !cpus;
+            }
+            state.olds.retain(|old| old.pending | old.unsynced != 0);
+            if state.olds.is_empty() {
+                self.unpublished.remove(&slot);
+            }
+        }
+    }
+
+    /// The invalidations that `cpu` issued complete.
+    fn complete(&mut self, cpu: u8, barrier: Barrier) {
+        let (issuer_only, domain, context) = (self.has(Rule::Issuer), self.has(Rule::Domain), self.has(Rule::Context));
+        let own = 1 << cpu;
+        self.cache.update(|stale| {
+            let done = |mark: &Mark| {
+                let reaches = !mark.broadcast || barrier.shared && (barrier.outer || !mark.outer);
+                (mark.issuer == cpu || !issuer_only) && (reaches || !domain)
+            };
+            for mark in stale.marks.extract_if(.., |mark| done(mark)) {
+                let reached = if mark.broadcast { u8::MAX } else { 1 << mark.issuer };
+                stale.cpus &= !(reached & !own);
+                if context {
+                    stale.awaits |= stale.cpus & reached & own;
+                } else {
+                    stale.cpus &= !(reached & own);
+                }
+            }
+        });
+        let state = &mut self.cpus[usize::from(cpu)];
+        if state.flush == Flush::Issued {
+            state.flush = Flush::Complete;
+        }
+    }
+
+    pub(super) fn isb(&mut self, cpu: u8) {
+        let own = 1 << cpu;
+        for slot in self.unpublished.iter().copied().collect::<Vec<_>>() {
+            let Some(state) = self.slots.get_mut(&slot) else { continue };
+            state.olds.iter_mut().for_each(|old| old.unsynced &= !own);
+            state.olds.retain(|old| old.pending | old.unsynced != 0);
+            if state.olds.is_empty() {
+                self.unpublished.remove(&slot);
+            }
+        }
+        self.cache.update(|stale| {
+            stale.cpus &= !(stale.awaits & own);
+            stale.awaits &= !own;
+        });
+        let state = &mut self.cpus[usize::from(cpu)];
+        state.roots.truncate(1);
+        if state.flush == Flush::Complete {
+            state.flush = Flush::Clean;
+        }
+    }
+
+    pub(super) fn tlbi(&mut self, cpu: u8, name: &str, operand: Option<u64>) {
+        let (shot, flaw) = operand::decode(self.geometry, name, operand);
+        if let Some(flaw) = flaw {
+            self.break_rule(Rule::Operand, flaw);
+        }
+        let Some(shot) = shot else { return };
+        if shot.span.is_none() && !shot.nothing && self.cpus[usize::from(cpu)].flush == Flush::Needed {
+            self.cpus[usize::from(cpu)].flush = Flush::Issued;
+        }
+        let mark = Mark { issuer: cpu, broadcast: shot.broadcast || !self.has(Rule::Scope), outer: shot.outer };
+        // Tables first and from the top: what is below a table entry that goes with it can't be walked through it again.
+        for tables in [true, false] {
+            for level in self.geometry.start_level()..=3 {
+                for (va, held) in self.hit(shot, level, tables) {
+                    let targets = if mark.broadcast { self.online_mask() } else { 1 << cpu };
+                    let again = |cpu: &u8| targets >> cpu & 1 == 1 && self.is_refillable(*cpu, level, va, held);
+                    if !self.online().any(|cpu| again(&cpu)) {
+                        self.cache.mark(level, va, held, mark);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stale entries of a level that an invalidation reaches.
+    fn hit(&self, shot: Shot, level: i8, tables: bool) -> Vec<(u64, Held)> {
+        let other_granule = shot.other_granule && self.has(Rule::Granule);
+        let kind = |stale: &Stale| matches!(stale.held, Held::Table(_)) == tables;
+        let covers = |held| match held {
+            Held::Table(_) => {
+                let hinted = shot.hint.is_some() && self.has(Rule::HintOnTable);
+                let last = shot.last_level && self.has(Rule::LastLevel);
+                let asid = shot.one_asid && self.has(Rule::Asid);
+                !hinted && !last && !asid
+            }
+            Held::Leaf(_) => shot.hint.is_none_or(|hint| hint == level || !self.has(Rule::Hint)),
+        };
+        if shot.nothing || other_granule {
+            return Vec::new();
+        }
+        let bytes = self.geometry.bytes(level);
+        let (first, last) = match shot.span {
+            None => (0, u64::MAX),
+            Some((first, last)) => {
+                // Without the rule one invalidation takes the whole run.
+                let reach = if self.has(Rule::Member) { bytes } else { bytes * self.geometry.run(level) };
+                (first & !(reach - 1), last | (reach - 1))
+            }
+        };
+        let entries = self.cache.within(level, first, last).filter(|(_, stale)| kind(stale) && covers(stale.held));
+        entries.map(|(va, stale)| (va, stale.held)).collect()
+    }
+
+    /// What an operation of `cpu` did must be complete (E2, E8).
+    pub(super) fn end(&mut self, cpu: u8) {
+        self.judge_runs(cpu);
+        if let Some((rule, why)) = self.unforgotten(cpu) {
+            self.break_rule(rule, why);
+        }
+        if let Some((rule, why)) = self.unpublished(cpu) {
+            self.break_rule(rule, why);
+        }
+        self.expect_clean_registers(cpu);
+    }
+
+    fn unforgotten(&self, cpu: u8) -> Option<(Rule, String)> {
+        let own = 1 << cpu;
+        let mut created = self.cache.all().filter(|(_, _, stale)| stale.by == cpu);
+        if let Some((level, va, _)) = created.find(|(_, _, stale)| stale.cpus & !stale.awaits != 0) {
+            return Some((Rule::Forgotten, format!("a level {level} entry for {va:#x} may still be cached")));
+        }
+        let (level, va, _) = self.cache.all().find(|(_, _, stale)| stale.awaits & own != 0)?;
+        Some((Rule::Synchronised, format!("no ISB since the level {level} entry for {va:#x} was invalidated")))
+    }
+
+    fn unpublished(&self, cpu: u8) -> Option<(Rule, String)> {
+        let own = 1 << cpu;
+        let olds = self.unpublished.iter().flat_map(|slot| self.slots[slot].olds.iter().map(move |old| (slot, old)));
+        let mut olds = olds.filter(|(_, old)| old.writer == cpu);
+        if let Some((slot, _)) = olds.clone().find(|(_, old)| old.pending != 0) {
+            return Some((Rule::Visible, format!("no DSB since slot {slot:#x} was written")));
+        }
+        let (slot, _) = olds.find(|(_, old)| old.unsynced & own != 0)?;
+        Some((Rule::Synchronised, format!("no ISB since slot {slot:#x} became valid")))
+    }
+}

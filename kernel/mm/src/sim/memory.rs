@@ -1,0 +1,115 @@
+//! Frames: what is taken and given back, and what a fresh one holds.
+
+use std::collections::BTreeSet;
+
+use super::geometry::Leaf;
+use super::{Adversary, Outcome, Rule};
+use crate::trace::Word;
+
+/// Frames that are taken.
+#[derive(Debug, Default)]
+pub struct Allocation {
+    /// Addresses that leaves written since then map into them. Others, such as a linear map that was there before, are
+    /// aliases which may stay.
+    users: BTreeSet<u64>,
+}
+
+/// Memory whose content is arbitrary until it has been zeroed, and that store ordered.
+#[derive(Debug)]
+pub struct Fresh {
+    len: u64,
+    zeroed_by: Option<u8>,
+    ordered: bool,
+}
+
+impl Adversary {
+    pub(super) fn alloc(&mut self, pa: u64, len: u64, from: Word) {
+        let overlaps =
+            |&&(start, bytes, source): &&(u64, u64, Word)| source == from && start < pa + len && pa < start + bytes;
+        if let Some(&(other, _, _)) = self.allocations.keys().find(overlaps) {
+            self.break_rule(Rule::Accounts, format!("taken twice: {other:#x} is out"));
+        }
+        self.allocations.insert((pa, len, from), Allocation::default());
+        self.forget_contents(pa, len);
+        self.fresh.insert(pa, Fresh { len, zeroed_by: None, ordered: false });
+    }
+
+    fn forget_contents(&mut self, pa: u64, len: u64) {
+        let slots: Vec<_> = self.slots.range(pa..pa + len).map(|(slot, _)| *slot).collect();
+        for slot in slots {
+            self.slots.remove(&slot);
+            self.unpublished.remove(&slot);
+        }
+    }
+
+    pub(super) fn zero(&mut self, cpu: u8, pa: u64, len: u64) {
+        let homes: Vec<_> = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect();
+        if homes.iter().any(|(table, home)| self.reached_by(*table, home.level, home.va) != 0) {
+            self.break_rule(Rule::LiveChange, "a walk may be in this table");
+        }
+        self.forget_contents(pa, len);
+        self.fresh.insert(pa, Fresh { len, zeroed_by: Some(cpu), ordered: false });
+    }
+
+    /// A barrier that orders stores also orders what `cpu` has zeroed before any later link (DMB is enough for that).
+    pub(super) fn order_zeroing(&mut self, cpu: u8, option: &str) {
+        if !option.ends_with("ld") && !option.starts_with("nsh") {
+            let zeroed = self.fresh.values_mut().filter(|fresh| fresh.zeroed_by == Some(cpu));
+            zeroed.for_each(|fresh| fresh.ordered = true);
+        }
+    }
+
+    /// What is wrong with linking a table at `pa` now, as far as its page goes.
+    pub(super) fn unready(&self, pa: u64) -> Option<&'static str> {
+        let (start, fresh) = self.fresh.range(..=pa).next_back()?;
+        match fresh {
+            _ if pa >= start + fresh.len => None,
+            Fresh { zeroed_by: None, .. } => Some("it was never zeroed"),
+            Fresh { ordered: false, .. } => Some("nothing orders its zeroing before the link"),
+            _ => None,
+        }
+    }
+
+    /// A leaf maps frames from now on.
+    pub(super) fn note_user(&mut self, va: u64, leaf: Leaf, bytes: u64) {
+        for ((pa, len, _), allocation) in &mut self.allocations {
+            if *pa <= leaf.pa && leaf.pa + bytes <= pa + len {
+                allocation.users.insert(va);
+            }
+        }
+    }
+
+    pub(super) fn free(&mut self, pa: u64, len: u64, to: Word) {
+        match self.allocations.remove(&(pa, len, to)) {
+            None => self.break_rule(Rule::Accounts, format!("{len:#x} bytes at {pa:#x} were not taken from {to:?}")),
+            Some(allocation) => self.expect_unmapped(pa, len, &allocation),
+        }
+        let homes: Vec<_> = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect();
+        for (table, home) in homes {
+            if self.reached_by(table, home.level, home.va) != 0 {
+                let va = home.va;
+                self.break_rule(Rule::FreedTable, format!("a walk for {va:#x} may still go through this table"));
+            }
+            self.tables.remove(&table);
+        }
+        if self.fresh.contains_key(&pa) {
+            self.forget_contents(pa, len);
+            self.fresh.remove(&pa);
+        }
+    }
+
+    fn expect_unmapped(&mut self, pa: u64, len: u64, allocation: &Allocation) {
+        let inside = |outcome: &Outcome| matches!(outcome, Outcome::Map { pa: at, .. } if (pa..pa + len).contains(at));
+        for &va in &allocation.users {
+            let reaching = self.online().find(|cpu| self.may(*cpu, va).iter().any(inside));
+            if let Some(cpu) = reaching {
+                return self.break_rule(Rule::FreedFrame, format!("CPU {cpu} may still reach it at {va:#x}"));
+            }
+        }
+    }
+
+    /// Frames that are out: address, length, and where from.
+    pub fn outstanding(&self) -> impl Iterator<Item = (u64, u64, Word)> {
+        self.allocations.keys().copied()
+    }
+}

@@ -1,0 +1,111 @@
+//! What a TLB invalidation reaches, read from its name and the bits of its operand register (IZVNJG, IQPHNP).
+
+use super::geometry::Geometry;
+
+/// A TLB invalidation, decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Shot {
+    /// First and last address; `None` for all of them.
+    pub span: Option<(u64, u64)>,
+    /// On every CPU, or on its issuer only.
+    pub broadcast: bool,
+    /// Broadcast to the outer shareable domain, which a DSB ISH does not complete.
+    pub outer: bool,
+    /// Last-level forms leave table entries.
+    pub last_level: bool,
+    /// Forms for one ASID leave table entries, which may carry any.
+    pub one_asid: bool,
+    /// `ASIDE1` takes non-global leaves only: nothing of the kernel's.
+    pub nothing: bool,
+    /// The level of the leaf, if it is hinted.
+    pub hint: Option<i8>,
+    /// A range form for another granule.
+    pub other_granule: bool,
+}
+
+/// Decodes `name` with `operand`; an error names what is wrong with it, beside what it does all the same.
+pub fn decode(geometry: Geometry, name: &str, operand: Option<u64>) -> (Option<Shot>, Option<&'static str>) {
+    let (base, broadcast, outer) = match (name.strip_suffix("is"), name.strip_suffix("os")) {
+        (Some(base), _) => (base, true, false),
+        (_, Some(base)) => (base, true, true),
+        _ => (name, false, false),
+    };
+    let all = Shot {
+        span: None,
+        broadcast,
+        outer,
+        last_level: false,
+        one_asid: false,
+        nothing: false,
+        hint: None,
+        other_granule: false,
+    };
+    let (base, is_range) = base.strip_prefix('r').map_or((base, false), |base| (base, true));
+    let by_address = match base {
+        "vmalle1" if !is_range => return (Some(all), None),
+        "aside1" if !is_range => return (Some(Shot { nothing: true, ..all }), None),
+        "vaae1" => all,
+        "vaale1" => Shot { last_level: true, ..all },
+        "vae1" => Shot { one_asid: true, ..all },
+        "vale1" => Shot { one_asid: true, last_level: true, ..all },
+        _ => return (None, Some("there is no such operation of the EL1&0 regime")),
+    };
+    let Some(bits) = operand else { return (None, Some("it needs an operand")) };
+    let (shot, flaw) = if is_range { range(geometry, by_address, bits) } else { single(geometry, by_address, bits) };
+    let asid = !by_address.one_asid && bits >> 48 != 0;
+    let canonical = shot.span.is_none_or(|(start, last)| geometry.is_kernel(start) && geometry.is_kernel(last));
+    let flaw = match flaw {
+        _ if asid => Some("bits 63:48 are RES0 in the forms for every ASID"),
+        None if !canonical => Some("it names no address of the kernel half"),
+        flaw => flaw,
+    };
+    (Some(shot), flaw)
+}
+
+/// VA\[55:12\] in bits 43:0 at every granule; bit 55 stands for all above it (RJGGKN).
+fn single(geometry: Geometry, shot: Shot, bits: u64) -> (Shot, Option<&'static str>) {
+    let va = sign_extend(bits << 12, 56) & !(geometry.page_bytes() - 1);
+    let (hint, flaw) = match (bits >> 46 & 3, (bits >> 44 & 3) as i8) {
+        (0, 0) => (None, None),
+        (0, _) => (None, Some("a level is hinted without a granule")),
+        (granule, level) if granule == geometry.tlbi_granule() => (is_hint(geometry, level).then_some(level), None),
+        // RSQXYZ: then nothing need be invalidated.
+        _ => (Some(i8::MIN), Some("the level hint is for another granule")),
+    };
+    (Shot { span: Some((va, va + geometry.page_bytes() - 1)), hint, ..shot }, flaw)
+}
+
+/// Hints that are reserved count as none.
+fn is_hint(geometry: Geometry, level: i8) -> bool {
+    match geometry.tlbi_granule() {
+        1 => level > 0 || geometry.is_lpa2(),
+        2 => level > 1 || level == 1 && geometry.is_lpa2(),
+        _ => level > 0,
+    }
+}
+
+/// `BaseADDR` 36:0, TTL 38:37, NUM 43:39, SCALE 45:44, TG 47:46.
+fn range(geometry: Geometry, shot: Shot, bits: u64) -> (Shot, Option<&'static str>) {
+    let (number, scale) = (bits >> 39 & 0x1f, bits >> 44 & 3);
+    let base_shift = if geometry.is_lpa2() { 16 } else { geometry.page_bytes().trailing_zeros() };
+    let base = sign_extend((bits & ((1 << 37) - 1)) << base_shift, 37 + base_shift);
+    let bytes = (number + 1 << (5 * scale + 1)) * geometry.page_bytes();
+    let level = (bits >> 37 & 3) as i8;
+    let hint = (level != 0).then_some(level);
+    let other_granule = bits >> 46 & 3 != geometry.tlbi_granule();
+    let flaw = if other_granule {
+        Some("TG is not the granule in use")
+    } else if base.checked_add(bytes - 1).is_none() {
+        Some("the range goes past the top of the address space")
+    } else if hint.is_some_and(|level| base & (geometry.bytes(level) - 1) != 0) {
+        Some("its base is not aligned to the level that it hints")
+    } else {
+        None
+    };
+    let last = base.saturating_add(bytes - 1);
+    (Shot { span: Some((base, last)), hint, other_granule, ..shot }, flaw)
+}
+
+fn sign_extend(value: u64, bits: u32) -> u64 {
+    (value << (64 - bits)).cast_signed().wrapping_shr(64 - bits).cast_unsigned()
+}

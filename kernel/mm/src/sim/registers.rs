@@ -1,0 +1,80 @@
+//! System registers: what makes a CPU translate (E11), a CPU that comes online, and accesses (E1).
+
+use super::{Adversary, Flush, Outcome, Rule};
+use crate::trace::Event;
+
+const READ_ONLY: u64 = 1 << 7;
+
+impl Adversary {
+    pub(super) fn regs(&mut self, cpu: u8, event: Event, ttbr1: u64, tcr: u64) {
+        self.check_registers(ttbr1, tcr);
+        let running = self.started;
+        let root = ttbr1 & 0x0000_ffff_ffff_fffe & !(self.root_alignment() - 1);
+        let high = if self.geometry.is_wide() { (ttbr1 >> 2 & 0xf) << 48 } else { 0 };
+        let state = &mut self.cpus[usize::from(cpu)];
+        match state.registers {
+            None => {
+                state.came_online = running;
+                state.flush = if running { state.flush } else { Flush::Clean };
+            }
+            Some(before) if before != event => state.flush = Flush::Needed,
+            Some(_) => {}
+        }
+        state.registers = Some(event);
+        let root = root | high;
+        state.roots.insert(0, root);
+        state.roots.dedup();
+        let lowest = u64::MAX << self.geometry.va_bits();
+        self.tables.entry(root).or_insert(super::Home { level: self.geometry.start_level(), va: lowest });
+    }
+
+    fn root_alignment(&self) -> u64 {
+        // Above 48 bits of output RKBLCR asks for 64 bytes at least.
+        if self.geometry.is_wide() { self.geometry.root_bytes().max(64) } else { self.geometry.root_bytes() }
+    }
+
+    fn check_registers(&mut self, ttbr1: u64, tcr: u64) {
+        let size = 64 - u64::from(self.geometry.va_bits());
+        let table = ttbr1 & 0x0000_ffff_ffff_fffe & !(if self.geometry.is_wide() { 0x3c } else { 0 });
+        let flaws = [
+            (tcr >> 30 & 3 == 0, "TG1 is reserved"),
+            (tcr >> 30 & 3 != self.geometry.tg1(), "TG1 names another granule than the tables have"),
+            (tcr >> 16 & 0x3f != size, "T1SZ is not what the tables are made for"),
+            (tcr >> 23 & 1 == 1, "EPD1 switches the kernel half off"),
+            (tcr >> 59 & 1 == 1 && !self.geometry.is_lpa2(), "DS changes the descriptors' layout"),
+            (tcr >> 59 & 1 == 0 && self.geometry.is_lpa2(), "DS is clear, and the descriptors are those of LPA2"),
+            (table & (self.root_alignment() - 1) != 0, "TTBR1 is not aligned to the size of the root"),
+            (ttbr1 & 1 == 1 && self.cpus.len() > 1, "CnP shares TLB entries between CPUs, which is not modelled"),
+        ];
+        if let Some((_, why)) = flaws.into_iter().find(|(is, _)| *is) {
+            self.break_rule(Rule::Registers, why);
+        }
+    }
+
+    /// A register that may be cached was changed: all that it applies to must be forgotten (A7).
+    pub(super) fn expect_clean_registers(&mut self, cpu: u8) {
+        let state = &self.cpus[usize::from(cpu)];
+        if !state.came_online && !state.roots.is_empty() && state.flush != Flush::Clean {
+            self.break_rule(Rule::Registers, "registers changed, and no TLBI, DSB, ISB since");
+        }
+    }
+
+    /// An access that the program relies on.
+    pub(super) fn touch(&mut self, cpu: u8, va: u64, write: bool) {
+        self.expect_clean_registers(cpu);
+        let (may, written) = (self.may(cpu, va), self.written(va));
+        let wrong = may.iter().find(|outcome| **outcome != written);
+        match (written, wrong) {
+            (Outcome::Fault, None) => {
+                self.break_rule(Rule::Access, "nothing is mapped there: the access faults");
+            }
+            (Outcome::Map { attributes, .. }, None) if write && attributes & READ_ONLY != 0 => {
+                self.break_rule(Rule::Access, "it is mapped read-only");
+            }
+            (_, Some(wrong)) => {
+                self.break_rule(Rule::Access, format!("it may see {wrong:x?} where the tables say {written:x?}"));
+            }
+            (_, None) => {}
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask check`: judge a trace of what some kernel did to its translation tables.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use vmemmap::sim::{Adversary, Violation};
+use vmemmap::trace::{Event, Header};
+
+use crate::status::{Status, Stop};
+
+/// Events shown before the one that breaks a rule.
+const SHOWN: usize = 12;
+
+/// The trace.
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    /// The trace: one event a line, as docs/traces.md says
+    file: PathBuf,
+    /// Go on after the first broken rule, and show up to this many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    most: usize,
+}
+
+/// What came of it.
+struct Verdict {
+    header: Header,
+    events: usize,
+    violations: Vec<Violation>,
+    /// Frames that were taken and not given back.
+    outstanding: usize,
+}
+
+impl Check {
+    /// Runs the command.
+    pub fn run(&self) -> Result<Status, Stop> {
+        let name = self.file.display();
+        let text = std::fs::read_to_string(&self.file).map_err(|error| Stop::refused(format!("{name}: {error}")))?;
+        let verdict = judge(&text).map_err(|why| Stop::refused(format!("{name}: {why}")))?;
+        verdict.show(self.most.max(1));
+        Ok(if verdict.violations.is_empty() { Status::Pass } else { Status::Fail })
+    }
+}
+
+/// Takes every event; an error says what can't be read, with its line.
+fn judge(text: &str) -> Result<Verdict, String> {
+    let mut events = text.lines().zip(1..).filter_map(|(line, number)| match Event::parse(line) {
+        Ok(None) => None,
+        Ok(Some(event)) => Some(Ok(event)),
+        Err(error) => Some(Err(format!("line {number}: {error}"))),
+    });
+    let Some(Event::Trace(header)) = events.next().transpose()? else {
+        return Err("its first line is not `trace version=1 granule=.. va_bits=.. pa_bits=.. cpus=..`".to_owned());
+    };
+    check_header(header)?;
+    let mut adversary = Adversary::new(header);
+    let mut verdict = Verdict { header, events: 0, violations: Vec::new(), outstanding: 0 };
+    for event in events {
+        verdict.events +=
+            usize::from(!matches!(event, Ok(Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. })));
+        if let Err(violation) = adversary.step(event?) {
+            verdict.violations.push(*violation);
+        }
+    }
+    if verdict.events == 0 {
+        return Err("it has no events".to_owned());
+    }
+    verdict.outstanding = adversary.outstanding().count();
+    Ok(verdict)
+}
+
+/// Geometries that exist.
+fn check_header(header: Header) -> Result<(), String> {
+    let Header { granule, va_bits, pa_bits, cpus } = header;
+    let most = if pa_bits > 48 { 52 } else { 48 };
+    match () {
+        () if !(25..=most).contains(&va_bits) => {
+            Err(format!("va_bits={va_bits}: {granule} tables take 25 to {most} bits"))
+        }
+        () if !(32..=52).contains(&pa_bits) => Err(format!("pa_bits={pa_bits}: output addresses have 32 to 52 bits")),
+        () if !(1..=4).contains(&cpus) => Err(format!("cpus={cpus}: the adversary plays 1 to 4 CPUs")),
+        () => Ok(()),
+    }
+}
+
+impl Verdict {
+    fn show(&self, most: usize) {
+        let Header { granule, va_bits, cpus, .. } = self.header;
+        println!("trace     {granule}, {va_bits}-bit addresses, {cpus} CPU, {} events", self.events);
+        for violation in self.violations.iter().take(most) {
+            println!("broken    {}", violation.rule);
+            println!("  source  {}", violation.rule.source());
+            println!("  why     {}", violation.why);
+            let from = violation.history.len().saturating_sub(SHOWN);
+            violation.history[from..].iter().for_each(|(number, event)| println!("  {number:>7} {event}"));
+        }
+        match self.violations.len() {
+            0 => println!("verdict   nothing is wrong"),
+            1 => println!("verdict   1 event breaks a rule"),
+            count => println!("verdict   {count} events break a rule; {} shown, --most shows more", most.min(count)),
+        }
+        if self.outstanding > 0 {
+            println!("          {} allocations are still out at the end", self.outstanding);
+        }
+    }
+}
