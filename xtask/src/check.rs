@@ -19,6 +19,9 @@ pub struct Check {
     /// Go on after the first broken rule, and show up to this many
     #[arg(long, value_name = "N", default_value_t = 1)]
     most: usize,
+    /// Judge it as if this many CPUs had been running, where the trace has fewer
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    cpus: u32,
 }
 
 /// What came of it.
@@ -28,6 +31,8 @@ struct Verdict {
     violations: Vec<Violation>,
     /// Frames that were taken and not given back.
     outstanding: usize,
+    /// Stores into tables that the trace does not show.
+    unjudged: usize,
 }
 
 impl Check {
@@ -35,35 +40,45 @@ impl Check {
     pub fn run(&self) -> Result<Status, Stop> {
         let name = self.file.display();
         let text = std::fs::read_to_string(&self.file).map_err(|error| Stop::refused(format!("{name}: {error}")))?;
-        let verdict = judge(&text).map_err(|why| Stop::refused(format!("{name}: {why}")))?;
+        let verdict = judge(&text, self.cpus).map_err(|why| Stop::refused(format!("{name}: {why}")))?;
         verdict.show(self.most.max(1));
         Ok(if verdict.violations.is_empty() { Status::Pass } else { Status::Fail })
     }
 }
 
 /// Takes every event; an error says what can't be read, with its line.
-fn judge(text: &str) -> Result<Verdict, String> {
+fn judge(text: &str, cpus: u32) -> Result<Verdict, String> {
     let mut events = text.lines().zip(1..).filter_map(|(line, number)| match Event::parse(line) {
         Ok(None) => None,
         Ok(Some(event)) => Some(Ok(event)),
         Err(error) => Some(Err(format!("line {number}: {error}"))),
     });
-    let Some(Event::Trace(header)) = events.next().transpose()? else {
+    let Some(Event::Trace(mut header)) = events.next().transpose()? else {
         return Err("its first line is not `trace version=1 granule=.. va_bits=.. pa_bits=.. cpus=..`".to_owned());
     };
     check_header(header)?;
+    let running = header.cpus as u8;
+    header.cpus = header.cpus.max(cpus);
     let mut adversary = Adversary::new(header);
-    let mut verdict = Verdict { header, events: 0, violations: Vec::new(), outstanding: 0 };
+    let mut verdict = Verdict { header, events: 0, violations: Vec::new(), outstanding: 0, unjudged: 0 };
     for event in events {
         verdict.events +=
             usize::from(!matches!(event, Ok(Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. })));
-        if let Err(violation) = adversary.step(event?) {
+        let event = event?;
+        if let Err(violation) = adversary.step(event) {
             verdict.violations.push(*violation);
+        }
+        // CPUs that only look on run from the start, as the first one does.
+        if let (Event::Regs { cpu: 0, ttbr1, tcr, mair, sctlr }, 0) = (event, verdict.events) {
+            for cpu in running..header.cpus as u8 {
+                let _ = adversary.step(Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
+            }
         }
     }
     if verdict.events == 0 {
         return Err("it has no events".to_owned());
     }
+    verdict.unjudged = adversary.unjudged();
     verdict.outstanding = adversary.outstanding().count();
     Ok(verdict)
 }
@@ -97,6 +112,9 @@ impl Verdict {
             0 => println!("verdict   nothing is wrong"),
             1 => println!("verdict   1 event breaks a rule"),
             count => println!("verdict   {count} events break a rule; {} shown, --most shows more", most.min(count)),
+        }
+        if self.unjudged > 0 {
+            println!("          {} stores went into tables that the trace does not show: not judged", self.unjudged);
         }
         if self.outstanding > 0 {
             println!("          {} allocations are still out at the end", self.outstanding);

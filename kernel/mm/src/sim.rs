@@ -68,6 +68,8 @@ pub struct Violation {
 #[derive(Debug, Default)]
 struct Slot {
     value: u64,
+    /// The number of the event that stored it; 0 for one that was there at the start.
+    stored: usize,
     olds: Vec<Old>,
 }
 

@@ -4,35 +4,34 @@ use super::cache::{Held, Mark, Stale};
 use super::operand::{self, Shot};
 use super::{Adversary, Flush, Rule};
 
-/// What a DSB reaches and orders.
+/// How far a barrier reaches.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Domain {
+    Own,
+    InnerShareable,
+    OuterShareable,
+}
+
+/// What a DSB orders, and for whom.
 #[derive(Clone, Copy, Debug)]
 struct Barrier {
     stores: bool,
     loads: bool,
-    /// At least the inner shareable domain.
-    shared: bool,
-    /// At least the outer shareable domain.
-    outer: bool,
+    domain: Domain,
 }
 
 impl Barrier {
     fn of(option: &str) -> Option<Self> {
-        let (domain, kind) = option.split_at(option.find(['l', 's']).filter(|at| *at == 3).unwrap_or(option.len()));
         let (domain, kind) = match option {
-            "ishst" | "ishld" => ("ish", &option[3..]),
-            "sy" | "st" | "ld" => ("sy", if option == "sy" { "" } else { option }),
-            _ => (domain, kind),
-        };
-        Some(Self {
-            stores: kind != "ld",
-            loads: kind != "st",
-            shared: match domain {
-                "ish" | "osh" | "sy" => true,
-                "nsh" => false,
-                _ => return None,
+            "sy" => (Domain::OuterShareable, ""),
+            "st" | "ld" => (Domain::OuterShareable, option),
+            _ => match option.split_at_checked(3)? {
+                ("nsh", kind) => (Domain::Own, kind),
+                ("osh", kind) => (Domain::OuterShareable, kind),
+                _ => (Domain::InnerShareable, option.strip_prefix("ish")?),
             },
-            outer: matches!(domain, "osh" | "sy"),
-        })
+        };
+        matches!(kind, "" | "st" | "ld").then_some(Self { stores: kind != "ld", loads: kind != "st", domain })
     }
 }
 
@@ -43,7 +42,7 @@ impl Adversary {
         };
         self.order_zeroing(cpu, option);
         if barrier.stores {
-            self.publish(cpu, if barrier.shared { u8::MAX } else { 1 << cpu });
+            self.publish(cpu, if barrier.domain == Domain::Own { 1 << cpu } else { u8::MAX });
             if barrier.loads || !self.has(Rule::LoadsToo) {
                 self.complete(cpu, barrier);
             }
@@ -74,8 +73,12 @@ impl Adversary {
         let own = 1 << cpu;
         self.cache.update(|stale| {
             let done = |mark: &Mark| {
-                let reaches = !mark.broadcast || barrier.shared && (barrier.outer || !mark.outer);
-                (mark.issuer == cpu || !issuer_only) && (reaches || !domain)
+                let needed = match mark {
+                    Mark { broadcast: false, .. } => Domain::Own,
+                    Mark { outer: false, .. } => Domain::InnerShareable,
+                    _ => Domain::OuterShareable,
+                };
+                (mark.issuer == cpu || !issuer_only) && (barrier.domain >= needed || !domain)
             };
             for mark in stale.marks.extract_if(.., |mark| done(mark)) {
                 let reached = if mark.broadcast { u8::MAX } else { 1 << mark.issuer };
@@ -129,8 +132,9 @@ impl Adversary {
             for level in self.geometry.start_level()..=3 {
                 for (va, held) in self.hit(shot, level, tables) {
                     let targets = if mark.broadcast { self.online_mask() } else { 1 << cpu };
-                    let again = |cpu: &u8| targets >> cpu & 1 == 1 && self.is_refillable(*cpu, level, va, held);
-                    if !self.online().any(|cpu| again(&cpu)) {
+                    let is_target = |cpu: &u8| targets >> cpu & 1 == 1;
+                    let again = |cpu| self.is_refillable(cpu, level, va, held);
+                    if !self.online().filter(is_target).any(again) {
                         self.cache.mark(level, va, held, mark);
                     }
                 }
@@ -182,8 +186,9 @@ impl Adversary {
     fn unforgotten(&self, cpu: u8) -> Option<(Rule, String)> {
         let own = 1 << cpu;
         let mut created = self.cache.all().filter(|(_, _, stale)| stale.by == cpu);
-        if let Some((level, va, _)) = created.find(|(_, _, stale)| stale.cpus & !stale.awaits != 0) {
-            return Some((Rule::Forgotten, format!("a level {level} entry for {va:#x} may still be cached")));
+        if let Some((level, va, stale)) = created.find(|(_, _, stale)| stale.cpus & !stale.awaits != 0) {
+            let why = self.reason((stale.cpus & !stale.awaits).trailing_zeros() as u8, va);
+            return Some((Rule::Forgotten, format!("a level {level} entry for {va:#x} may still be cached: {why}")));
         }
         let (level, va, _) = self.cache.all().find(|(_, _, stale)| stale.awaits & own != 0)?;
         Some((Rule::Synchronised, format!("no ISB since the level {level} entry for {va:#x} was invalidated")))

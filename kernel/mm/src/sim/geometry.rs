@@ -78,7 +78,7 @@ impl Geometry {
 
     /// log2 of the bytes that a descriptor of `level` translates.
     pub fn level_shift(self, level: i8) -> u32 {
-        self.shift + self.bits() * (3 - level).unsigned_abs() as u32
+        self.shift + self.bits() * u32::from((3 - level).unsigned_abs())
     }
 
     pub fn bytes(self, level: i8) -> u64 {

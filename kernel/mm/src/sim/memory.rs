@@ -61,9 +61,8 @@ impl Adversary {
 
     /// What is wrong with linking a table at `pa` now, as far as its page goes.
     pub(super) fn unready(&self, pa: u64) -> Option<&'static str> {
-        let (start, fresh) = self.fresh.range(..=pa).next_back()?;
+        let (_, fresh) = self.fresh.range(..=pa).rev().find(|(start, fresh)| pa - **start < fresh.len)?;
         match fresh {
-            _ if pa >= start + fresh.len => None,
             Fresh { zeroed_by: None, .. } => Some("it was never zeroed"),
             Fresh { ordered: false, .. } => Some("nothing orders its zeroing before the link"),
             _ => None,
@@ -86,9 +85,10 @@ impl Adversary {
         }
         let homes: Vec<_> = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect();
         for (table, home) in homes {
-            if self.reached_by(table, home.level, home.va) != 0 {
-                let va = home.va;
-                self.break_rule(Rule::FreedTable, format!("a walk for {va:#x} may still go through this table"));
+            let cpus = self.reached_by(table, home.level, home.va);
+            if cpus != 0 {
+                let (va, why) = (home.va, self.reason(cpus.trailing_zeros() as u8, home.va));
+                self.break_rule(Rule::FreedTable, format!("a walk for {va:#x} may still go through this table: {why}"));
             }
             self.tables.remove(&table);
         }
@@ -103,9 +103,22 @@ impl Adversary {
         for &va in &allocation.users {
             let reaching = self.online().find(|cpu| self.may(*cpu, va).iter().any(inside));
             if let Some(cpu) = reaching {
-                return self.break_rule(Rule::FreedFrame, format!("CPU {cpu} may still reach it at {va:#x}"));
+                return self.break_rule(
+                    Rule::FreedFrame,
+                    format!("CPU {cpu} may still reach it at {va:#x}: {}", self.reason(cpu, va)),
+                );
             }
         }
+    }
+
+    /// Stores into tables that the trace does not show: nothing can be said about them.
+    #[must_use]
+    pub fn unjudged(&self) -> usize {
+        let known = |slot: u64| {
+            let taken = |&(pa, len, _): &(u64, u64, Word)| pa <= slot && slot < pa.saturating_add(len);
+            self.place(slot).is_some() || self.allocations.keys().any(taken)
+        };
+        self.slots.iter().filter(|(slot, state)| state.stored > 0 && !known(**slot)).count()
     }
 
     /// Frames that are out: address, length, and where from.

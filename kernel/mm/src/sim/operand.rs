@@ -4,6 +4,7 @@ use super::geometry::Geometry;
 
 /// A TLB invalidation, decoded.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of the operation's name")]
 pub struct Shot {
     /// First and last address; `None` for all of them.
     pub span: Option<(u64, u64)>,
@@ -89,7 +90,7 @@ fn range(geometry: Geometry, shot: Shot, bits: u64) -> (Shot, Option<&'static st
     let (number, scale) = (bits >> 39 & 0x1f, bits >> 44 & 3);
     let base_shift = if geometry.is_lpa2() { 16 } else { geometry.page_bytes().trailing_zeros() };
     let base = sign_extend((bits & ((1 << 37) - 1)) << base_shift, 37 + base_shift);
-    let bytes = (number + 1 << (5 * scale + 1)) * geometry.page_bytes();
+    let bytes = ((number + 1) << (5 * scale + 1)) * geometry.page_bytes();
     let level = (bits >> 37 & 3) as i8;
     let hint = (level != 0).then_some(level);
     let other_granule = bits >> 46 & 3 != geometry.tlbi_granule();

@@ -9,8 +9,7 @@ impl Adversary {
     pub(super) fn regs(&mut self, cpu: u8, event: Event, ttbr1: u64, tcr: u64) {
         self.check_registers(ttbr1, tcr);
         let running = self.started;
-        let root = ttbr1 & 0x0000_ffff_ffff_fffe & !(self.root_alignment() - 1);
-        let high = if self.geometry.is_wide() { (ttbr1 >> 2 & 0xf) << 48 } else { 0 };
+        let root = self.root(ttbr1);
         let state = &mut self.cpus[usize::from(cpu)];
         match state.registers {
             None => {
@@ -21,7 +20,6 @@ impl Adversary {
             Some(_) => {}
         }
         state.registers = Some(event);
-        let root = root | high;
         state.roots.insert(0, root);
         state.roots.dedup();
         let lowest = u64::MAX << self.geometry.va_bits();
@@ -33,18 +31,25 @@ impl Adversary {
         if self.geometry.is_wide() { self.geometry.root_bytes().max(64) } else { self.geometry.root_bytes() }
     }
 
+    /// The root that `TTBR1_EL1` names; bits below its alignment are ignored.
+    fn root(&self, ttbr1: u64) -> u64 {
+        let high = if self.geometry.is_wide() { (ttbr1 >> 2 & 0xf) << 48 } else { 0 };
+        ttbr1 & 0x0000_ffff_ffff_fffe & !(self.root_alignment() - 1) | high
+    }
+
     fn check_registers(&mut self, ttbr1: u64, tcr: u64) {
         let size = 64 - u64::from(self.geometry.va_bits());
+        let others = self.cpus.iter().any(|cpu| cpu.roots.first().is_some_and(|root| *root != self.root(ttbr1)));
         let table = ttbr1 & 0x0000_ffff_ffff_fffe & !(if self.geometry.is_wide() { 0x3c } else { 0 });
         let flaws = [
-            (tcr >> 30 & 3 == 0, "TG1 is reserved"),
+            (matches!(tcr >> 30 & 3, 0), "TG1 is reserved"),
             (tcr >> 30 & 3 != self.geometry.tg1(), "TG1 names another granule than the tables have"),
             (tcr >> 16 & 0x3f != size, "T1SZ is not what the tables are made for"),
             (tcr >> 23 & 1 == 1, "EPD1 switches the kernel half off"),
             (tcr >> 59 & 1 == 1 && !self.geometry.is_lpa2(), "DS changes the descriptors' layout"),
             (tcr >> 59 & 1 == 0 && self.geometry.is_lpa2(), "DS is clear, and the descriptors are those of LPA2"),
             (table & (self.root_alignment() - 1) != 0, "TTBR1 is not aligned to the size of the root"),
-            (ttbr1 & 1 == 1 && self.cpus.len() > 1, "CnP shares TLB entries between CPUs, which is not modelled"),
+            (ttbr1 & 1 == 1 && others, "CnP shares TLB entries with CPUs that use another root"),
         ];
         if let Some((_, why)) = flaws.into_iter().find(|(is, _)| *is) {
             self.break_rule(Rule::Registers, why);
@@ -66,13 +71,17 @@ impl Adversary {
         let wrong = may.iter().find(|outcome| **outcome != written);
         match (written, wrong) {
             (Outcome::Fault, None) => {
-                self.break_rule(Rule::Access, "nothing is mapped there: the access faults");
+                let by = self.last_store(va).map_or(String::new(), |number| format!(" since event {number}"));
+                self.break_rule(Rule::Access, format!("nothing is mapped there{by}: the access faults"));
             }
             (Outcome::Map { attributes, .. }, None) if write && attributes & READ_ONLY != 0 => {
                 self.break_rule(Rule::Access, "it is mapped read-only");
             }
             (_, Some(wrong)) => {
-                self.break_rule(Rule::Access, format!("it may see {wrong:x?} where the tables say {written:x?}"));
+                self.break_rule(
+                    Rule::Access,
+                    format!("it may see {wrong:x?} where the tables say {written:x?}: {}", self.reason(cpu, va)),
+                );
             }
             (_, None) => {}
         }

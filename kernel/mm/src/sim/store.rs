@@ -21,7 +21,7 @@ impl Adversary {
     }
 
     /// The table that a slot is in, where it stands if it is linked.
-    fn place(&self, slot: u64) -> Option<(u64, Home)> {
+    pub(super) fn place(&self, slot: u64) -> Option<(u64, Home)> {
         let (&table, &home) = self.tables.range(..=slot).next_back()?;
         let root = home.level == self.geometry.start_level();
         let bytes = if root { self.geometry.root_bytes() } else { self.geometry.page_bytes() };
@@ -31,32 +31,40 @@ impl Adversary {
     /// A store into a table that is, or was, in the tree.
     fn replace(&mut self, cpu: u8, slot: u64, table: u64, home: Home, new: u64) {
         let level = home.level;
-        let va = home.va + ((slot - table) / 8 << self.geometry.level_shift(level));
+        let va = home.va + ((slot - table) / 8) * self.geometry.bytes(level);
         let old = self.geometry.entry(self.value(slot), level);
         let now = self.geometry.entry(new, level);
         let linked = self.reached_by(table, level, home.va);
         if linked != 0 {
             self.check_change(old, now);
-            self.drop_cached(linked, cpu, level, va, old, now);
+            if old != now {
+                self.drop_cached(linked, cpu, level, va, old);
+            }
         }
         self.keep(cpu, slot, new);
         if linked != 0 {
             self.appear(cpu, slot, level, va, new);
+            // Reached by a stale table entry alone, it is as good as cached, and stays when that entry goes.
+            let by_memory = |at: &u8| self.tables(*at, va, level, |_| false).contains(&table);
+            let only_cached = self.online().filter(|at| !by_memory(at)).fold(0, |cpus, at| cpus | 1 << at) & linked;
+            self.drop_cached(only_cached, cpu, level, va, now);
         }
         let run = self.geometry.run(level);
         let first = slot - (va >> self.geometry.level_shift(level)) % run * 8;
         let of_run = |entry| matches!(entry, Entry::Leaf(leaf) if leaf.contiguous);
         if of_run(old) || of_run(now) {
-            self.runs.insert((cpu, first, level, va & !((run << self.geometry.level_shift(level)) - 1)));
+            self.runs.insert((cpu, first, level, va & !(run * self.geometry.bytes(level) - 1)));
         }
     }
 
     /// Stores the value. What it replaces may be read until the DSB.
     fn keep(&mut self, cpu: u8, slot: u64, new: u64) {
         let (pending, keeps) = (self.online_mask(), self.has(Rule::Old));
+        let number = self.number;
         let keeps_invalid = self.has(Rule::OldInvalid);
         let state = self.slots.entry(slot).or_default();
         let value = std::mem::replace(&mut state.value, new);
+        state.stored = number;
         let same = value == new || value & 1 == 0 && new & 1 == 0;
         if !same && (keeps || value & 1 == 0 && keeps_invalid) {
             let (pending, unsynced) = if keeps { (pending, 0) } else { (0, pending) };
@@ -79,14 +87,16 @@ impl Adversary {
 
     /// What the old descriptor translated stays cached: the leaf (with what a run made of it), or the table entry with
     /// all that is below.
-    fn drop_cached(&mut self, cpus: u8, by: u8, level: i8, va: u64, old: Entry, new: Entry) {
-        match (old, new) {
-            _ if old == new => {}
-            (Entry::Nothing, _) => {}
-            (Entry::Leaf(leaf), _) => self.leave_leaf(cpus, by, level, va, leaf),
-            (Entry::Table { pa, .. }, _) => {
+    fn drop_cached(&mut self, cpus: u8, by: u8, level: i8, va: u64, entry: Entry) {
+        match entry {
+            _ if cpus == 0 => {}
+            Entry::Nothing => {}
+            Entry::Leaf(leaf) => self.leave_leaf(cpus, by, level, va, leaf),
+            Entry::Table { pa, .. } => {
                 self.cache.add(level, va, Held::Table(pa), cpus, by);
-                self.leave_below(cpus, by, level + 1, va, pa);
+                for (_, va, value) in self.entries_of(pa, level + 1, va) {
+                    self.drop_cached(cpus, by, level + 1, va, self.geometry.entry(value, level + 1));
+                }
             }
         }
     }
@@ -101,26 +111,12 @@ impl Adversary {
         }
     }
 
-    fn leave_below(&mut self, cpus: u8, by: u8, level: i8, va: u64, table: u64) {
-        for (slot, va, value) in self.entries_of(table, level, va) {
-            let _ = slot;
-            match self.geometry.entry(value, level) {
-                Entry::Leaf(leaf) => self.leave_leaf(cpus, by, level, va, leaf),
-                Entry::Table { pa, .. } => {
-                    self.cache.add(level, va, Held::Table(pa), cpus, by);
-                    self.leave_below(cpus, by, level + 1, va, pa);
-                }
-                Entry::Nothing => {}
-            }
-        }
-    }
-
     /// The slots of a table that are valid: slot, first address, value.
     fn entries_of(&self, table: u64, level: i8, va: u64) -> Vec<(u64, u64, u64)> {
         let slots = self.slots.range(table..table + self.geometry.page_bytes());
-        let shift = self.geometry.level_shift(level);
+        let bytes = self.geometry.bytes(level);
         let valid = slots.filter(|(_, state)| state.value & 1 == 1);
-        valid.map(|(slot, state)| (*slot, va + ((slot - table) / 8 << shift), state.value)).collect()
+        valid.map(|(slot, state)| (*slot, va + (slot - table) / 8 * bytes, state.value)).collect()
     }
 
     /// A descriptor becomes reachable: it and, if it is a table, all below it.
@@ -137,7 +133,7 @@ impl Adversary {
                 if leaf.contiguous {
                     let run = self.geometry.run(level);
                     let first = slot - (va >> self.geometry.level_shift(level)) % run * 8;
-                    self.runs.insert((cpu, first, level, va & !((run << self.geometry.level_shift(level)) - 1)));
+                    self.runs.insert((cpu, first, level, va & !(run * self.geometry.bytes(level) - 1)));
                 }
             }
             Entry::Table { pa, .. } => {

@@ -44,7 +44,7 @@ impl Adversary {
             for stale in self.cache.at(at, va & !(self.geometry.bytes(at) - 1)) {
                 match stale.held {
                     Held::Table(table) if stale.is_on(cpu) && self.has(Rule::Intermediate) && through(stale) => {
-                        reach(table)
+                        reach(table);
                     }
                     _ => {}
                 }
@@ -109,6 +109,33 @@ impl Adversary {
             }
         }
         if outcomes.is_empty() { BTreeSet::from([Outcome::Fault]) } else { outcomes }
+    }
+
+    /// Why something that was taken out at `va` may still be seen by `cpu`.
+    pub(super) fn reason(&self, cpu: u8, va: u64) -> &'static str {
+        let stale = (self.geometry.start_level()..=3)
+            .flat_map(|level| self.cache.at(level, va & !(self.geometry.bytes(level) - 1)))
+            .find(|stale| stale.is_on(cpu));
+        match stale {
+            Some(stale) if stale.awaits >> cpu & 1 == 1 => "its invalidation is complete but for an ISB",
+            Some(stale) if stale.is_marked(cpu) => "its invalidation is not complete: no DSB ISH of its issuer since",
+            Some(_) => "no invalidation that counts since it was taken out",
+            None if matches!(self.written(va), Outcome::Map { .. }) => "it is mapped",
+            None => "no DSB since it was taken out",
+        }
+    }
+
+    /// The last store into a slot on the way to `va`, where the tables end now.
+    pub(super) fn last_store(&self, va: u64) -> Option<usize> {
+        let mut table = self.cpus.iter().find_map(|cpu| cpu.roots.first().copied())?;
+        for level in self.geometry.start_level()..=3 {
+            let slot = self.geometry.slot(table, level, va);
+            match self.geometry.entry(self.value(slot), level) {
+                Entry::Table { pa, .. } => table = pa,
+                _ => return self.slots.get(&slot).map(|slot| slot.stored).filter(|number| *number > 0),
+            }
+        }
+        None
     }
 
     /// What `va` is by the tables as they were last written, every store visible and nothing cached.
