@@ -121,3 +121,52 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernel/mm/tests/traces").join(name)
+    }
+
+    fn check(file: PathBuf, cpus: u32) -> Result<Status, Stop> {
+        Check { file, most: 1, cpus }.run()
+    }
+
+    #[test]
+    fn a_trace_passes_or_fails_by_what_it_did() {
+        for cpus in 1..=4 {
+            assert_eq!(check(fixture("linux-6.12-64k-add-remove.trace"), cpus), Ok(Status::Pass));
+            assert_eq!(check(fixture("linux-6.12-64k-neighbours.trace"), cpus), Ok(Status::Fail));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_refused() {
+        let stop = check(fixture("nothing.trace"), 1).unwrap_err();
+        assert_eq!(stop.status, Status::Refused);
+        assert!(stop.why.contains("nothing.trace: No such file"), "{}", stop.why);
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused_with_its_line() {
+        let why = |text: &str| judge(text, 1).map(|_| ()).unwrap_err();
+        let header = "trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=1\n";
+        assert!(why("").starts_with("its first line is not `trace"));
+        assert!(why("isb cpu=0\n").starts_with("its first line is not `trace"));
+        assert_eq!(why(&format!("{header}# nothing\n")), "it has no events");
+        assert_eq!(why(&format!("{header}\nhop cpu=0\n")), "line 3: there is no event hop");
+        assert!(why("trace version=1 granule=4k va_bits=60 pa_bits=48 cpus=1").starts_with("va_bits=60: 4K tables"));
+        assert!(why("trace version=1 granule=4k va_bits=48 pa_bits=60 cpus=1").starts_with("pa_bits=60"));
+        assert!(why("trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=9").starts_with("cpus=9"));
+    }
+
+    #[test]
+    fn stores_that_can_not_be_judged_are_counted() {
+        let header = "trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=1";
+        let text = format!("{header}\nwrite cpu=0 slot=0x5000 old=0x0 new=0x3\n");
+        let verdict = judge(&text, 1).unwrap();
+        assert_eq!((verdict.unjudged, verdict.violations.len()), (1, 0));
+    }
+}
