@@ -182,11 +182,12 @@ impl Adversary {
         self.history.push_front((self.number, event));
         self.started |=
             !matches!(event, Event::Trace(_) | Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. });
-        match cpu_of(&event) {
+        match event.cpu() {
             Some(cpu) if usize::from(cpu) >= self.cpus.len() => {
                 let cpus = self.cpus.len();
                 self.break_rule(Rule::Registers, format!("there are {cpus} CPUs"));
             }
+            _ if !is_possible(&event) => self.break_rule(Rule::Accounts, "there is no such memory"),
             _ => self.take(event),
         }
         self.found.take().map_or(Ok(()), Err)
@@ -240,19 +241,16 @@ impl Adversary {
     }
 }
 
-fn cpu_of(event: &Event) -> Option<u8> {
+/// Whether an event names memory that can exist: a trace may come from anywhere.
+fn is_possible(event: &Event) -> bool {
+    const MOST: u64 = 1 << 56;
     match *event {
-        Event::Regs { cpu, .. }
-        | Event::Begin { cpu, .. }
-        | Event::End { cpu, .. }
-        | Event::Zero { cpu, .. }
-        | Event::Write { cpu, .. }
-        | Event::Dsb { cpu, .. }
-        | Event::Dmb { cpu, .. }
-        | Event::Isb { cpu }
-        | Event::Tlbi { cpu, .. }
-        | Event::Touch { cpu, .. } => Some(cpu),
-        _ => None,
+        Event::Alloc { pa, len, .. } | Event::Free { pa, len, .. } | Event::Zero { pa, len, .. } => {
+            pa < MOST && (1..=MOST).contains(&len)
+        }
+        Event::Slot { pa: slot, .. } | Event::Write { slot, .. } => slot < MOST && slot.is_multiple_of(8),
+        Event::Table { pa, .. } => pa < MOST,
+        _ => true,
     }
 }
 

@@ -100,6 +100,24 @@ pub enum Event {
 }
 
 impl Event {
+    /// The CPU that it happens on, if on one.
+    #[must_use]
+    pub const fn cpu(&self) -> Option<u8> {
+        match *self {
+            Self::Regs { cpu, .. }
+            | Self::Begin { cpu, .. }
+            | Self::End { cpu, .. }
+            | Self::Zero { cpu, .. }
+            | Self::Write { cpu, .. }
+            | Self::Dsb { cpu, .. }
+            | Self::Dmb { cpu, .. }
+            | Self::Isb { cpu }
+            | Self::Tlbi { cpu, .. }
+            | Self::Touch { cpu, .. } => Some(cpu),
+            _ => None,
+        }
+    }
+
     /// What `cpu` was seen to do.
     #[must_use]
     pub fn seen(cpu: u8, event: &observe::Event) -> Self {

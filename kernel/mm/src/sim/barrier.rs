@@ -2,7 +2,7 @@
 
 use super::cache::{Held, Mark, Stale};
 use super::operand::{self, Shot};
-use super::{Adversary, Flush, Rule};
+use super::{Adversary, Flush, Old, Rule};
 
 /// How far a barrier reaches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -52,19 +52,24 @@ impl Adversary {
     /// The stores of `writer` become visible to the walks of `cpus`.
     fn publish(&mut self, writer: u8, cpus: u8) {
         let keeps_invalid = self.has(Rule::OldInvalid);
-        for slot in self.unpublished.iter().copied().collect::<Vec<_>>() {
-            let Some(state) = self.slots.get_mut(&slot) else { continue };
-            for old in state.olds.iter_mut().filter(|old| old.writer == writer) {
-                if old.value & 1 == 0 && keeps_invalid {
-                    old.unsynced |= old.pending & cpus;
-                }
+        self.update_olds(|old| {
+            if old.writer == writer {
+                old.unsynced |= if old.value & 1 == 0 && keeps_invalid { old.pending & cpus } else { 0 };
                 old.pending &= !cpus;
             }
-            state.olds.retain(|old| old.pending | old.unsynced != 0);
-            if state.olds.is_empty() {
-                self.unpublished.remove(&slot);
-            }
-        }
+        });
+    }
+
+    /// Changes every old value, and drops those that no walk reads any more.
+    fn update_olds(&mut self, mut change: impl FnMut(&mut Old)) {
+        self.unpublished.retain(|slot| {
+            let Some(state) = self.slots.get_mut(slot) else { return false };
+            state.olds.retain_mut(|old| {
+                change(old);
+                old.pending | old.unsynced != 0
+            });
+            !state.olds.is_empty()
+        });
     }
 
     /// The invalidations that `cpu` issued complete.
@@ -98,14 +103,7 @@ impl Adversary {
 
     pub(super) fn isb(&mut self, cpu: u8) {
         let own = 1 << cpu;
-        for slot in self.unpublished.iter().copied().collect::<Vec<_>>() {
-            let Some(state) = self.slots.get_mut(&slot) else { continue };
-            state.olds.iter_mut().for_each(|old| old.unsynced &= !own);
-            state.olds.retain(|old| old.pending | old.unsynced != 0);
-            if state.olds.is_empty() {
-                self.unpublished.remove(&slot);
-            }
-        }
+        self.update_olds(|old| old.unsynced &= !own);
         self.cache.update(|stale| {
             stale.cpus &= !(stale.awaits & own);
             stale.awaits &= !own;
@@ -123,7 +121,7 @@ impl Adversary {
             self.break_rule(Rule::Operand, flaw);
         }
         let Some(shot) = shot else { return };
-        if shot.span.is_none() && !shot.nothing && self.cpus[usize::from(cpu)].flush == Flush::Needed {
+        if shot.span.is_none() && self.cpus[usize::from(cpu)].flush == Flush::Needed {
             self.cpus[usize::from(cpu)].flush = Flush::Issued;
         }
         let mark = Mark { issuer: cpu, broadcast: shot.broadcast || !self.has(Rule::Scope), outer: shot.outer };
@@ -155,7 +153,7 @@ impl Adversary {
             }
             Held::Leaf(_) => shot.hint.is_none_or(|hint| hint == level || !self.has(Rule::Hint)),
         };
-        if shot.nothing || other_granule {
+        if other_granule {
             return Vec::new();
         }
         let bytes = self.geometry.bytes(level);

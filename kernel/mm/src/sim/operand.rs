@@ -16,8 +16,6 @@ pub struct Shot {
     pub last_level: bool,
     /// Forms for one ASID leave table entries, which may carry any.
     pub one_asid: bool,
-    /// `ASIDE1` takes non-global leaves only: nothing of the kernel's.
-    pub nothing: bool,
     /// The level of the leaf, if it is hinted.
     pub hint: Option<i8>,
     /// A range form for another granule.
@@ -31,20 +29,13 @@ pub fn decode(geometry: Geometry, name: &str, operand: Option<u64>) -> (Option<S
         (_, Some(base)) => (base, true, true),
         _ => (name, false, false),
     };
-    let all = Shot {
-        span: None,
-        broadcast,
-        outer,
-        last_level: false,
-        one_asid: false,
-        nothing: false,
-        hint: None,
-        other_granule: false,
-    };
+    let all =
+        Shot { span: None, broadcast, outer, last_level: false, one_asid: false, hint: None, other_granule: false };
     let (base, is_range) = base.strip_prefix('r').map_or((base, false), |base| (base, true));
     let by_address = match base {
         "vmalle1" if !is_range => return (Some(all), None),
-        "aside1" if !is_range => return (Some(Shot { nothing: true, ..all }), None),
+        // Non-global leaves only: nothing of the kernel's.
+        "aside1" if !is_range => return (None, None),
         "vaae1" => all,
         "vaale1" => Shot { last_level: true, ..all },
         "vae1" => Shot { one_asid: true, ..all },

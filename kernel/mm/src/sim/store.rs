@@ -49,12 +49,7 @@ impl Adversary {
             let only_cached = self.online().filter(|at| !by_memory(at)).fold(0, |cpus, at| cpus | 1 << at) & linked;
             self.drop_cached(only_cached, cpu, level, va, now);
         }
-        let run = self.geometry.run(level);
-        let first = slot - (va >> self.geometry.level_shift(level)) % run * 8;
-        let of_run = |entry| matches!(entry, Entry::Leaf(leaf) if leaf.contiguous);
-        if of_run(old) || of_run(now) {
-            self.runs.insert((cpu, first, level, va & !(run * self.geometry.bytes(level) - 1)));
-        }
+        self.note_run(cpu, slot, level, va, old);
     }
 
     /// Stores the value. What it replaces may be read until the DSB.
@@ -130,11 +125,7 @@ impl Adversary {
                 self.check_overlap(level, va, Held::Leaf(leaf));
                 self.cache.absorb(level, va, Held::Leaf(leaf));
                 self.note_user(va, leaf, self.geometry.bytes(level));
-                if leaf.contiguous {
-                    let run = self.geometry.run(level);
-                    let first = slot - (va >> self.geometry.level_shift(level)) % run * 8;
-                    self.runs.insert((cpu, first, level, va & !(run * self.geometry.bytes(level) - 1)));
-                }
+                self.note_run(cpu, slot, level, va, Entry::Leaf(leaf));
             }
             Entry::Table { pa, .. } => {
                 self.check_overlap(level, va, Held::Table(pa));
@@ -185,6 +176,14 @@ impl Adversary {
         }
         if let Some((at, va)) = clash {
             self.break_rule(Rule::Overlap, format!("another level {at} entry for {va:#x} may still be cached"));
+        }
+    }
+
+    /// The run of a contiguous leaf is to be judged when the operation ends.
+    fn note_run(&mut self, cpu: u8, slot: u64, level: i8, va: u64, entry: Entry) {
+        if matches!(entry, Entry::Leaf(leaf) if leaf.contiguous) {
+            let (run, bytes) = (self.geometry.run(level), self.geometry.bytes(level));
+            self.runs.insert((cpu, slot - va / bytes % run * 8, level, va & !(run * bytes - 1)));
         }
     }
 

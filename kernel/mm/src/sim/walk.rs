@@ -54,7 +54,7 @@ impl Adversary {
         tables
     }
 
-    /// Whether some CPU of `cpus` may walk through `table` for `va`.
+    /// The CPUs whose walks for `va` may go through `table`, one bit each.
     pub(super) fn reached_by(&self, table: u64, level: i8, va: u64) -> u8 {
         let reaches = |cpu: &u8| self.tables(*cpu, va, level, |_| true).contains(&table);
         self.online().filter(reaches).fold(0, |cpus, cpu| cpus | 1 << cpu)
