@@ -118,3 +118,27 @@ pub unsafe fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut 
     tables.unmap(mapping.stretches());
     tables.prune(mapping.va, frames)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+    use crate::granule::K4;
+    use crate::testing::{Ram, tables};
+    use crate::vmemmap::PROTECTION;
+
+    #[test]
+    fn whatever_is_not_whole_pages_is_refused() {
+        let mut tables = tables::<K4>(48);
+        let mut map = |va: u64, bytes, pa| {
+            let va = VirtRange::new(VirtAddr::new(0xffff_0000_0000_0000 + va), bytes);
+            let regime = tables.regime();
+            let mapping = Mapping::new(regime, va, PhysAddr::new(pa), LeafPolicy::Pages, PROTECTION);
+            map(&mut tables, &mut Ram::default(), &mapping)
+        };
+        for (va, bytes, pa) in [(8, 0x1000, 0x1000), (0, 0x1008, 0x1000), (0, 0x1000, 0x1008)] {
+            assert!(matches!(map(va, bytes, pa), Err(MapError::Misaligned { .. })), "{va:#x} {bytes:#x} {pa:#x}");
+        }
+        assert_eq!(map(0, 0x1000, 0x1000), Ok(3), "tables of levels 1 to 3");
+    }
+}

@@ -187,7 +187,7 @@ impl Adversary {
                 let cpus = self.cpus.len();
                 self.break_rule(Rule::Registers, format!("there are {cpus} CPUs"));
             }
-            _ if !is_possible(&event) => self.break_rule(Rule::Accounts, "there is no such memory"),
+            _ if !self.is_possible(&event) => self.break_rule(Rule::Accounts, "there is no such memory"),
             _ => self.take(event),
         }
         self.found.take().map_or(Ok(()), Err)
@@ -211,6 +211,19 @@ impl Adversary {
             Event::Tlbi { cpu, op, operand } => self.tlbi(cpu, &op, operand),
             Event::Free { pa, len, to } => self.free(pa, len, to),
             Event::Touch { cpu, va, write } => self.touch(cpu, va, write),
+        }
+    }
+
+    /// Whether an event names memory and tables that can exist: a trace may come from anywhere.
+    fn is_possible(&self, event: &Event) -> bool {
+        const MOST: u64 = 1 << 52;
+        match *event {
+            Event::Alloc { pa, len, .. } | Event::Free { pa, len, .. } | Event::Zero { pa, len, .. } => {
+                pa < MOST && (1..=MOST).contains(&len)
+            }
+            Event::Slot { pa: slot, .. } | Event::Write { slot, .. } => slot < MOST && slot.is_multiple_of(8),
+            Event::Table { pa, level, va } => pa < MOST && self.geometry.is_place(pa, level, va),
+            _ => true,
         }
     }
 
@@ -238,19 +251,6 @@ impl Adversary {
 
     fn value(&self, slot: u64) -> u64 {
         self.slots.get(&slot).map_or(0, |slot| slot.value)
-    }
-}
-
-/// Whether an event names memory that can exist: a trace may come from anywhere.
-fn is_possible(event: &Event) -> bool {
-    const MOST: u64 = 1 << 56;
-    match *event {
-        Event::Alloc { pa, len, .. } | Event::Free { pa, len, .. } | Event::Zero { pa, len, .. } => {
-            pa < MOST && (1..=MOST).contains(&len)
-        }
-        Event::Slot { pa: slot, .. } | Event::Write { slot, .. } => slot < MOST && slot.is_multiple_of(8),
-        Event::Table { pa, .. } => pa < MOST,
-        _ => true,
     }
 }
 

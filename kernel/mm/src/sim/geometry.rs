@@ -94,9 +94,21 @@ impl Geometry {
         8 << (self.va_bits - self.level_shift(self.start_level()))
     }
 
+    /// Bytes of a table of `level`.
+    pub fn table_bytes(self, level: i8) -> u64 {
+        if level == self.start_level() { self.root_bytes() } else { self.page_bytes() }
+    }
+
+    /// Whether a table of `level` may lie at `pa` and translate addresses from `va` on.
+    pub fn is_place(self, pa: u64, level: i8, va: u64) -> bool {
+        let in_tree = (self.start_level()..=3).contains(&level) && self.is_kernel(va);
+        let entries = || self.table_bytes(level) / 8;
+        in_tree && pa & (self.table_bytes(level) - 1) == 0 && va & (entries() * self.bytes(level) - 1) == 0
+    }
+
     /// The slot of `table`, a table of `level`, that translates `va`.
     pub fn slot(self, table: u64, level: i8, va: u64) -> u64 {
-        let entries = if level == self.start_level() { self.root_bytes() / 8 } else { 1 << self.bits() };
+        let entries = self.table_bytes(level) / 8;
         table + (va >> self.level_shift(level) & (entries - 1)) * 8
     }
 

@@ -64,7 +64,7 @@ fn single(geometry: Geometry, shot: Shot, bits: u64) -> (Shot, Option<&'static s
         // RSQXYZ: then nothing need be invalidated.
         _ => (Some(i8::MIN), Some("the level hint is for another granule")),
     };
-    (Shot { span: Some((va, va + geometry.page_bytes() - 1)), hint, ..shot }, flaw)
+    (Shot { span: Some((va, va + (geometry.page_bytes() - 1))), hint, ..shot }, flaw)
 }
 
 /// Hints that are reserved count as none.

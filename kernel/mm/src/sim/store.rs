@@ -23,9 +23,7 @@ impl Adversary {
     /// The table that a slot is in, where it stands if it is linked.
     pub(super) fn place(&self, slot: u64) -> Option<(u64, Home)> {
         let (&table, &home) = self.tables.range(..=slot).next_back()?;
-        let root = home.level == self.geometry.start_level();
-        let bytes = if root { self.geometry.root_bytes() } else { self.geometry.page_bytes() };
-        (slot < table + bytes).then_some((table, home))
+        (slot < table + self.geometry.table_bytes(home.level)).then_some((table, home))
     }
 
     /// A store into a table that is, or was, in the tree.
@@ -108,7 +106,7 @@ impl Adversary {
 
     /// The slots of a table that are valid: slot, first address, value.
     fn entries_of(&self, table: u64, level: i8, va: u64) -> Vec<(u64, u64, u64)> {
-        let slots = self.slots.range(table..table + self.geometry.page_bytes());
+        let slots = self.slots.range(table..table + self.geometry.table_bytes(level));
         let bytes = self.geometry.bytes(level);
         let valid = slots.filter(|(_, state)| state.value & 1 == 1);
         valid.map(|(slot, state)| (*slot, va + (slot - table) / 8 * bytes, state.value)).collect()
