@@ -75,6 +75,7 @@ impl Adversary {
     /// The invalidations that `cpu` issued complete.
     fn complete(&mut self, cpu: u8, barrier: Barrier) {
         let (issuer_only, domain, context) = (self.has(Rule::Issuer), self.has(Rule::Domain), self.has(Rule::Context));
+        let scope = self.has(Rule::Scope);
         let own = 1 << cpu;
         self.cache.update(|stale| {
             let done = |mark: &Mark| {
@@ -86,7 +87,7 @@ impl Adversary {
                 (mark.issuer == cpu || !issuer_only) && (barrier.domain >= needed || !domain)
             };
             for mark in stale.marks.extract_if(.., |mark| done(mark)) {
-                let reached = if mark.broadcast { u8::MAX } else { 1 << mark.issuer };
+                let reached = if mark.broadcast || !scope { u8::MAX } else { 1 << mark.issuer };
                 stale.cpus &= !(reached & !own);
                 if context {
                     stale.awaits |= stale.cpus & reached & own;
@@ -109,9 +110,14 @@ impl Adversary {
             stale.awaits &= !own;
         });
         let state = &mut self.cpus[usize::from(cpu)];
-        state.roots.truncate(1);
-        if state.flush == Flush::Complete {
-            state.flush = Flush::Clean;
+        state.flush = match state.flush {
+            Flush::Unsynchronised => Flush::Needed,
+            Flush::Complete => Flush::Clean,
+            other => other,
+        };
+        // What walks from an earlier root have cached goes with the whole TLB only (RVNRFW).
+        if state.flush == Flush::Clean {
+            state.roots.truncate(1);
         }
     }
 
@@ -124,7 +130,7 @@ impl Adversary {
         if shot.span.is_none() && self.cpus[usize::from(cpu)].flush == Flush::Needed {
             self.cpus[usize::from(cpu)].flush = Flush::Issued;
         }
-        let mark = Mark { issuer: cpu, broadcast: shot.broadcast || !self.has(Rule::Scope), outer: shot.outer };
+        let mark = Mark { issuer: cpu, broadcast: shot.broadcast, outer: shot.outer, number: self.number };
         // Tables first and from the top: what is below a table entry that goes with it can't be walked through it again.
         for tables in [true, false] {
             for level in self.geometry.start_level()..=3 {

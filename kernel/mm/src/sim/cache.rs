@@ -19,6 +19,8 @@ pub struct Mark {
     pub issuer: u8,
     pub broadcast: bool,
     pub outer: bool,
+    /// The number of the event that issued it.
+    pub number: usize,
 }
 
 /// An entry that may be cached although no walk makes it any more.
@@ -35,7 +37,13 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// Whether an invalidation of it on `cpu` is under way: then no walk there goes through it any more (IBWGVK).
+    /// Whether it goes from `cpu` with the invalidation `number` itself. Others that are under way do not count: RTGVWD orders
+    /// nothing between them, and a walk may go through it in between.
+    pub fn goes_with(&self, cpu: u8, number: usize) -> bool {
+        self.awaits >> cpu & 1 == 1 || self.marks.iter().any(|mark| mark.number == number)
+    }
+
+    /// Whether an invalidation of it on `cpu` is under way.
     pub fn is_marked(&self, cpu: u8) -> bool {
         self.awaits >> cpu & 1 == 1 || self.marks.iter().any(|mark| mark.broadcast || mark.issuer == cpu)
     }
@@ -64,10 +72,14 @@ impl Cache {
         }
     }
 
-    /// Forgets an entry that the tables say again.
-    pub fn absorb(&mut self, level: i8, va: u64, held: Held) {
+    /// Forgets an entry that the tables say again for the walks of `cpus`.
+    pub fn absorb(&mut self, level: i8, va: u64, held: Held, cpus: u8) {
         if let Some(entries) = self.entries.get_mut(&(level, va)) {
-            entries.retain(|stale| stale.held != held);
+            for stale in entries.iter_mut().filter(|stale| stale.held == held) {
+                stale.cpus &= !cpus;
+                stale.awaits &= !cpus;
+            }
+            entries.retain(|stale| stale.cpus != 0);
         }
     }
 

@@ -94,7 +94,7 @@ impl Adversary {
         }
         if self.fresh.contains_key(&pa) {
             self.forget_contents(pa, len);
-            self.fresh.remove(&pa);
+            self.fresh.insert(pa, Fresh { len, zeroed_by: None, ordered: false });
         }
     }
 

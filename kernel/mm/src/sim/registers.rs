@@ -16,7 +16,7 @@ impl Adversary {
                 state.came_online = running;
                 state.flush = if running { state.flush } else { Flush::Clean };
             }
-            Some(before) if before != event => state.flush = Flush::Needed,
+            Some(before) if before != event => state.flush = Flush::Unsynchronised,
             Some(_) => {}
         }
         state.registers = Some(event);

@@ -41,11 +41,10 @@ impl Adversary {
         }
         self.keep(cpu, slot, new);
         if linked != 0 {
-            self.appear(cpu, slot, level, va, new);
-            // Reached by a stale table entry alone, it is as good as cached, and stays when that entry goes.
-            let by_memory = |at: &u8| self.tables(*at, va, level, |_| false).contains(&table);
-            let only_cached = self.online().filter(|at| !by_memory(at)).fold(0, |cpus, at| cpus | 1 << at) & linked;
-            self.drop_cached(only_cached, cpu, level, va, now);
+            let by_memory = self.led_to(table, level, va);
+            self.appear(cpu, slot, level, va, new, by_memory);
+            // Reached by a stale table entry or an old value alone, it is as good as cached, and stays when those go.
+            self.drop_cached(linked & !by_memory, cpu, level, va, now);
         }
         self.note_run(cpu, slot, level, va, old);
     }
@@ -87,6 +86,7 @@ impl Adversary {
             Entry::Leaf(leaf) => self.leave_leaf(cpus, by, level, va, leaf),
             Entry::Table { pa, .. } => {
                 self.cache.add(level, va, Held::Table(pa), cpus, by);
+                self.drop_olds(cpus, pa, level + 1, va);
                 for (_, va, value) in self.entries_of(pa, level + 1, va) {
                     self.drop_cached(cpus, by, level + 1, va, self.geometry.entry(value, level + 1));
                 }
@@ -112,8 +112,20 @@ impl Adversary {
         valid.map(|(slot, state)| (*slot, va + (slot - table) / 8 * bytes, state.value)).collect()
     }
 
-    /// A descriptor becomes reachable: it and, if it is a table, all below it.
-    fn appear(&mut self, cpu: u8, slot: u64, level: i8, va: u64, value: u64) {
+    /// What may still be read in a table that becomes reachable, or no longer is, stays cached too.
+    fn drop_olds(&mut self, cpus: u8, table: u64, level: i8, va: u64) {
+        let (bytes, slots) =
+            (self.geometry.bytes(level), self.slots.range(table..table + self.geometry.table_bytes(level)));
+        let olds =
+            slots.flat_map(|(slot, state)| state.olds.iter().map(move |old| (va + (slot - table) / 8 * bytes, old)));
+        let olds: Vec<_> = olds.map(|(va, old)| (va, old.value, old.pending, old.writer)).collect();
+        for (va, value, pending, writer) in olds {
+            self.drop_cached(cpus & pending, writer, level, va, self.geometry.entry(value, level));
+        }
+    }
+
+    /// A descriptor becomes reachable: it and, if it is a table, all below it. `cpus` reach it by memory.
+    fn appear(&mut self, cpu: u8, slot: u64, level: i8, va: u64, value: u64, cpus: u8) {
         if let Some(flaw) = self.geometry.flaw(value, level) {
             self.break_rule(Rule::IllFormed, format!("{value:#x} at level {level}: {flaw}"));
         }
@@ -121,19 +133,19 @@ impl Adversary {
             Entry::Nothing => {}
             Entry::Leaf(leaf) => {
                 self.check_overlap(level, va, Held::Leaf(leaf));
-                self.cache.absorb(level, va, Held::Leaf(leaf));
+                self.cache.absorb(level, va, Held::Leaf(leaf), cpus);
                 self.note_user(va, leaf, self.geometry.bytes(level));
                 self.note_run(cpu, slot, level, va, Entry::Leaf(leaf));
             }
             Entry::Table { pa, .. } => {
                 self.check_overlap(level, va, Held::Table(pa));
-                self.cache.absorb(level, va, Held::Table(pa));
-                self.link(cpu, level + 1, va, pa);
+                self.cache.absorb(level, va, Held::Table(pa), cpus);
+                self.link(cpu, level + 1, va, pa, cpus);
             }
         }
     }
 
-    fn link(&mut self, cpu: u8, level: i8, va: u64, table: u64) {
+    fn link(&mut self, cpu: u8, level: i8, va: u64, table: u64, cpus: u8) {
         if let Some(why) = self.unready(table) {
             self.break_rule(Rule::Unordered, format!("table {table:#x}: {why}"));
         }
@@ -149,8 +161,9 @@ impl Adversary {
             _ => {}
         }
         self.tables.insert(table, Home { level, va });
+        self.drop_olds(u8::MAX, table, level, va);
         for (slot, va, value) in self.entries_of(table, level, va) {
-            self.appear(cpu, slot, level, va, value);
+            self.appear(cpu, slot, level, va, value, cpus);
         }
     }
 

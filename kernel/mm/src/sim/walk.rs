@@ -54,6 +54,21 @@ impl Adversary {
         tables
     }
 
+    /// The CPUs whose walks for `va` go through `table` by what is in memory now, no old value counted: one bit each.
+    pub(super) fn led_to(&self, table: u64, level: i8, va: u64) -> u8 {
+        let leads = |cpu: &u8| {
+            let root = self.cpus[usize::from(*cpu)].roots.first().copied();
+            let end = (self.geometry.start_level()..level).try_fold(root?, |table, at| {
+                match self.geometry.entry(self.value(self.geometry.slot(table, at, va)), at) {
+                    Entry::Table { pa, .. } => Some(pa),
+                    _ => None,
+                }
+            });
+            end.filter(|end| *end == table)
+        };
+        self.online().filter(|cpu| leads(cpu).is_some()).fold(0, |cpus, cpu| cpus | 1 << cpu)
+    }
+
     /// The CPUs whose walks for `va` may go through `table`, one bit each.
     pub(super) fn reached_by(&self, table: u64, level: i8, va: u64) -> u8 {
         let reaches = |cpu: &u8| self.tables(*cpu, va, level, |_| true).contains(&table);
@@ -153,9 +168,9 @@ impl Adversary {
         Outcome::Fault
     }
 
-    /// Whether a walk of `cpu` may make `held` again for `va`, once the entries with an invalidation under way are gone.
+    /// Whether a walk of `cpu` may make `held` again for `va`, once the entries that go with the invalidation at hand are gone.
     pub(super) fn is_refillable(&self, cpu: u8, level: i8, va: u64, held: Held) -> bool {
-        let tables = self.tables(cpu, va, level, |stale| !stale.is_marked(cpu));
+        let tables = self.tables(cpu, va, level, |stale| !stale.goes_with(cpu, self.number));
         tables.into_iter().any(|table| {
             let slot = self.geometry.slot(table, level, va);
             let visible = if self.has(Rule::Order) { usize::MAX } else { 1 };

@@ -7,6 +7,8 @@
 mod cpu;
 mod memory;
 mod ram;
+#[cfg(test)]
+mod tests;
 
 pub use cpu::Cpu;
 pub use ram::SimRam;
@@ -30,11 +32,13 @@ pub type Hook = Arc<dyn Fn(&World, u8) + Send + Sync>;
 /// A call of the seam that is about to be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Call {
-    /// A read of a descriptor or of a word, which nothing but a later store to it depends on.
+    /// A read of a descriptor or of a word.
     Read(PhysAddr),
     /// A store of an ordinary word, which the adversary does not see.
-    Store,
-    /// What becomes an event.
+    Store(PhysAddr),
+    /// A store of a descriptor.
+    Write(PhysAddr),
+    /// Anything else: the adversary sees it.
     Event,
 }
 
@@ -183,7 +187,13 @@ impl World {
     /// The events that were kept, without the first `skip`.
     #[must_use]
     pub fn events_from(&self, skip: usize) -> Vec<Event> {
-        self.state().kept.iter().flatten().skip(skip).copied().collect()
+        self.state().kept.as_deref().and_then(|kept| kept.get(skip..)).unwrap_or_default().to_vec()
+    }
+
+    /// How many events have been kept.
+    #[must_use]
+    pub fn events_kept(&self) -> usize {
+        self.state().kept.as_ref().map_or(0, Vec::len)
     }
 
     /// The violations so far.
@@ -301,12 +311,12 @@ const fn root(pa_bits: u32) -> PhysAddr {
 /// The encoding of an output size, rounded up to one that has one.
 const fn ips(pa_bits: u32) -> u64 {
     match pa_bits {
-        ..=32 => 0,
-        ..=36 => 1,
-        ..=40 => 2,
-        ..=42 => 3,
-        ..=44 => 4,
-        ..=48 => 5,
+        0..=32 => 0,
+        33..=36 => 1,
+        37..=40 => 2,
+        41..=42 => 3,
+        43..=44 => 4,
+        45..=48 => 5,
         _ => 6,
     }
 }

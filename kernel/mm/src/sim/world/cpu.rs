@@ -19,7 +19,7 @@ use crate::trace::Event;
 pub struct Cpu<G> {
     world: World,
     number: u8,
-    granule: PhantomData<G>,
+    granule: PhantomData<fn() -> G>,
 }
 
 impl<G: Granule> Cpu<G> {
@@ -54,7 +54,7 @@ unsafe impl<G: Granule> Memory for Cpu<G> {
     }
 
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
-        self.world.about(self.number, Call::Event);
+        self.world.about(self.number, Call::Write(slot));
         let mut state = self.world.state();
         let old = state.memory.load(slot);
         state.memory.store(slot, descriptor);
@@ -74,7 +74,7 @@ unsafe impl<G: Granule> Memory for Cpu<G> {
     }
 
     fn store(&mut self, word: PhysAddr, value: u64) {
-        self.world.about(self.number, Call::Store);
+        self.world.about(self.number, Call::Store(word));
         self.world.state().memory.store(word, value);
     }
 
