@@ -8,6 +8,7 @@ use vmemmap::leaf::LeafPolicy;
 
 /// The boot arguments, all of them: words `key=value` separated by spaces.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags of a command line")]
 pub struct Config {
     /// `granule=4k|16k|64k`; 64K.
     pub granule: GranuleSize,
@@ -29,6 +30,10 @@ pub struct Config {
     pub leaf: LeafPolicy,
     /// `count=1`: count instructions.
     pub count: bool,
+    /// `trace=1`: print every event of the tables.
+    pub trace: bool,
+    /// `checked=1`: stop at the first event that breaks the protocol.
+    pub checked: bool,
     /// `hold=1`: stay alive after the hot-add.
     pub hold: bool,
     /// `test=NAME`: which test case the test image runs.
@@ -131,8 +136,8 @@ impl fmt::Display for ConfigError<'_> {
     }
 }
 
-const KEYS: &str = "granule, va_bits, memory, device, memmap, altmap, altmap_reserve, altmap_free, leaf, count, hold, \
-                    test, break";
+const KEYS: &str = "granule, va_bits, memory, device, memmap, altmap, altmap_reserve, altmap_free, leaf, count, trace, \
+                    checked, hold, test, break";
 
 const FLAG: &str = "0 or 1";
 const FRAMES: &str = "a number of frames";
@@ -150,6 +155,8 @@ impl Config {
         altmap_free: None,
         leaf: LeafPolicy::Largest,
         count: false,
+        trace: false,
+        checked: false,
         hold: false,
         test: None,
         break_tlbi: false,
@@ -186,6 +193,8 @@ impl Config {
             "altmap_free" => (put(&mut self.altmap_free, number(value).map(Some)), FRAMES),
             "leaf" => (put(&mut self.leaf, leaf(value)), "largest, linux or pages"),
             "count" => (put(&mut self.count, flag(value)), FLAG),
+            "trace" => (put(&mut self.trace, flag(value)), FLAG),
+            "checked" => (put(&mut self.checked, flag(value)), FLAG),
             "hold" => (put(&mut self.hold, flag(value)), FLAG),
             "test" => (put(&mut self.test, Name::new(value).map(Some)), "the name of a test case"),
             "break" => (put(&mut self.break_tlbi, (value == "tlbi").then_some(true)), "tlbi"),

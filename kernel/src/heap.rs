@@ -8,10 +8,12 @@ use core::ptr::{self, NonNull};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
+use crate::boot::{self, refuse};
+
 const BYTES: usize = 1 << 20;
 
 #[global_allocator]
-static ALLOCATOR: Locked = Locked(Mutex::new(Heap::empty()));
+static ALLOCATOR: Locked = Locked(Mutex::new([Heap::empty(), Heap::empty()]));
 
 /// Memory that boot neither clears nor reads.
 struct Storage(UnsafeCell<[MaybeUninit<u8>; BYTES]>);
@@ -30,21 +32,44 @@ static STORAGE: Storage = Storage(UnsafeCell::new([MaybeUninit::uninit(); BYTES]
 pub unsafe fn init() {
     // SAFETY: by this function's contract nothing else refers to the storage.
     let storage = unsafe { &mut *STORAGE.0.get() };
-    ALLOCATOR.0.lock().init_from_slice(storage);
+    ALLOCATOR.0.lock()[0].init_from_slice(storage);
 }
 
-struct Locked(Mutex<Heap>);
+/// Gives the heap more room.
+///
+/// # Safety
+///
+/// To be called once, with memory that nobody else uses from now on.
+pub unsafe fn extend(start: *mut u8, bytes: usize) {
+    // SAFETY: by this function's contract.
+    unsafe { ALLOCATOR.0.lock()[1].init(start, bytes) }
+}
+
+/// The one that is always there, and the one for those who need more.
+struct Locked(Mutex<[Heap; 2]>);
 
 // SAFETY: the lock makes `Heap` the only user of its blocks, which are as large and as aligned as the layout says.
 unsafe impl GlobalAlloc for Locked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().allocate_first_fit(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+        let mut heaps = self.0.lock();
+        let block = heaps.iter_mut().find_map(|heap| heap.allocate_first_fit(layout).ok());
+        match block {
+            Some(block) => block.as_ptr(),
+            None if boot::info().is_some_and(|boot| boot.config.checked) => refuse(
+                "the checker's copy of the tables does not fit: give more RAM (--memory), a smaller device, or larger leaves",
+            ),
+            None => ptr::null_mut(),
+        }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller got it from `alloc` with this layout.
-            unsafe { self.0.lock().deallocate(block, layout) }
+            let mut heaps = self.0.lock();
+            let is_in = |heap: &Heap| (heap.bottom()..heap.top()).contains(&block.as_ptr());
+            if let Some(heap) = heaps.iter_mut().find(|heap| is_in(heap)) {
+                // SAFETY: the caller got it from `alloc` with this layout, and `alloc` from this heap.
+                unsafe { heap.deallocate(block, layout) }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`story`] | the main job: discover, hot-add, prove, hot-remove, report |
 //! | [`prove`] | proofs on the running machine |
 //! | [`measure`], [`report`] | instructions counted, and what the host is told |
+//! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
 //! | [`mod@pointer`] | addresses as pointers |
 #![no_std]
 
@@ -33,3 +34,4 @@ pub mod pointer;
 pub mod prove;
 pub mod report;
 pub mod story;
+pub mod watch;

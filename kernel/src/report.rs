@@ -1,6 +1,6 @@
 //! What a run found, as one line of JSON for the host.
 
-mod json;
+pub(crate) mod json;
 
 use alloc::vec::Vec;
 
@@ -18,6 +18,7 @@ use crate::boot::{BootInfo, Cpu};
 use crate::device::DeviceMemory;
 use crate::measure::Phases;
 use crate::prove::{Gone, Leaf, leaf_vas, leaves};
+use crate::watch;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +115,7 @@ impl Report<'_> {
             report.optional("remove", self.remove.as_ref().map(|cost| self.cost(cost)));
             report.value("machine", machine(self.boot));
             report.value("proof", self.proof());
+            report.optional("check", watch::judged().map(|events| Object::with(|check| check.value("events", events))));
         });
         crate::println!("@report {report}");
     }

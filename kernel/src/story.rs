@@ -29,15 +29,16 @@ use crate::memory::{MemoryMap, bring_up};
 use crate::println;
 use crate::prove::{self, Books, Expected, Failures, Gone, leaf_vas};
 use crate::report::{Report, Shown, Verdict};
+use crate::watch;
 use costs::Costs;
 
-/// What is put around EL1's machine, at any granule.
+/// What is put around the machine below: EL1's, or that of a [`watch`] who sees what EL1 is asked in the end.
 pub trait Around {
     /// The machine that results.
-    type Machine<G: Granule>: Machine<Granule = G>;
+    type Machine<M: Machine>: Machine<Granule = M::Granule>;
 
     /// Puts it around `machine`.
-    fn around<G: Granule>(machine: El1<G>) -> Self::Machine<G>;
+    fn around<M: Machine>(machine: M) -> Self::Machine<M>;
 }
 
 /// Nothing: the machine as it is.
@@ -45,9 +46,9 @@ pub trait Around {
 pub struct Bare;
 
 impl Around for Bare {
-    type Machine<G: Granule> = El1<G>;
+    type Machine<M: Machine> = M;
 
-    fn around<G: Granule>(machine: El1<G>) -> El1<G> {
+    fn around<M: Machine>(machine: M) -> M {
         machine
     }
 }
@@ -62,7 +63,18 @@ pub fn tell<A: Around>(boot: &'static BootInfo) -> ! {
 }
 
 fn tell_at<A: Around, G: Granule>(boot: &'static BootInfo) -> ! {
-    let mut map = bring_up::<G, _>(boot, A::around).unwrap_or_else(|error| refuse(error));
+    if watch::is_asked(&boot.config) {
+        watch::tell_watched::<A, G>(boot)
+    }
+    tell_on::<G, _>(boot, A::around)
+}
+
+/// Tells it on the machine that `around` makes.
+pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
+    boot: &'static BootInfo,
+    around: impl FnOnce(El1<G>) -> M,
+) -> ! {
+    let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
     let device = CarveOut::of(boot).unwrap_or_else(|error| refuse(error));
     let request = request(boot, device.range());
     check(&mut map, request);

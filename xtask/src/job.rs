@@ -59,6 +59,9 @@ pub struct Job {
     /// Count instructions (QEMU runs slower)
     #[arg(long)]
     pub count: bool,
+    /// Judge every write, barrier, TLBI and free by the protocol; stop at the first that breaks it
+    #[arg(long)]
+    pub checked: bool,
     /// Enter the kernel at EL2
     #[arg(long)]
     pub virtualization: bool,
@@ -101,6 +104,9 @@ impl Job {
         if self.memmap == "ram" && cut {
             return Err(Stop::refused("--memmap ram has no altmap: leave the --altmap flags away".to_owned()));
         }
+        if self.count && self.checked {
+            return Err(Stop::refused("--count counts the machine as it is: leave --checked away"));
+        }
         Ok(())
     }
 
@@ -123,6 +129,7 @@ impl Job {
             ("altmap_free", self.altmap_free.map(|frames| frames.to_string())),
             ("break", self.broken.clone()),
             ("count", self.count.then(|| "1".to_owned())),
+            ("checked", self.checked.then(|| "1".to_owned())),
         ];
         for (key, value) in optional {
             if let Some(value) = value {

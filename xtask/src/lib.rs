@@ -4,7 +4,7 @@
 //! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
-//! - `qemu`, `gdb`, `test`, `decode`, `walk`: the commands; `qmp`, `symbols`, `size`: their helpers
+//! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
 
 use std::process::ExitCode;
 
@@ -13,11 +13,15 @@ use clap::{Parser, Subcommand};
 pub mod build;
 mod check;
 mod decode;
+mod fuzz;
 mod gdb;
 mod job;
 mod line;
 mod linux;
 mod machine;
+mod miri;
+mod mutants;
+mod nightly;
 mod outcome;
 mod qemu;
 mod qmp;
@@ -28,7 +32,9 @@ mod size;
 mod status;
 mod symbols;
 mod test;
+mod thorough;
 mod tool;
+mod trace_file;
 mod walk;
 
 pub use job::Job;
@@ -65,11 +71,23 @@ enum Command {
     Test {
         /// Only tests whose name contains this
         filter: Option<String>,
+        /// The long form: twenty times as many random cases, and a report of what was tried and reached
+        #[arg(long)]
+        thorough: bool,
     },
     /// Start QEMU stopped, and gdb with breakpoints for the story
     Gdb(gdb::Gdb),
     /// Judge a trace of what some kernel did to its translation tables
     Check(check::Check),
+    /// Fuzz hot-plug on a hostile machine, and the adversary with hostile traces
+    Fuzz(fuzz::Fuzz),
+    /// Run the core's unit tests under Miri
+    Miri {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Break each rule in turn and show what notices, on the host and on QEMU
+    Mutants(mutants::Mutants),
     /// Say a descriptor in words
     Decode(decode::Decode),
     /// Cut an address into the steps of its walk; with a held machine, show the entries
@@ -82,9 +100,12 @@ impl Command {
             Self::Setup { yes } => setup::setup(*yes),
             Self::Doctor => Ok(setup::doctor()),
             Self::Qemu(qemu) => qemu.run(),
-            Self::Test { filter } => test::test(filter.as_deref()),
+            Self::Test { filter, thorough } => test::test(filter.as_deref(), *thorough),
             Self::Gdb(gdb) => gdb.run(),
             Self::Check(check) => check.run(),
+            Self::Fuzz(fuzz) => fuzz.run(),
+            Self::Miri { filter } => miri::miri(filter.as_deref()),
+            Self::Mutants(mutants) => mutants.run(),
             Self::Decode(decode) => decode.run(),
             Self::Walk(walk) => walk.run(),
         }

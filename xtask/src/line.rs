@@ -48,6 +48,8 @@ pub struct Boot {
     pub job: Job,
     /// The bootable test to run instead of the main job.
     pub test: Option<String>,
+    /// Say every event of the tables.
+    pub trace: bool,
     /// Stay alive after the hot-add, with QMP at this absolute path.
     pub hold: Option<PathBuf>,
     /// Offer a gdb stub at this address; unless held, the machine starts stopped.
@@ -59,7 +61,7 @@ impl Boot {
     #[must_use]
     pub fn main_job(job: Job) -> Self {
         let image = if job.broken.is_some() { Image::Test } else { Image::Kernel };
-        Self { image, job, test: None, hold: None, gdb: None }
+        Self { image, job, test: None, trace: false, hold: None, gdb: None }
     }
 
     /// The words of QEMU's command line.
@@ -87,9 +89,10 @@ impl Boot {
     }
 
     fn boot_arguments(&self) -> String {
+        let trace = if self.trace { " trace=1" } else { "" };
         let hold = if self.hold.is_some() { " hold=1" } else { "" };
         let test = self.test.as_ref().map(|name| format!(" test={name}")).unwrap_or_default();
-        self.job.boot_arguments() + hold + &test
+        self.job.boot_arguments() + trace + hold + &test
     }
 }
 

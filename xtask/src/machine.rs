@@ -76,9 +76,10 @@ impl Qemu {
         loop {
             match self.console.recv_timeout(TICK) {
                 Ok(text) => {
-                    run.console.push(text);
                     run.elapsed = start.elapsed();
-                    hear(run);
+                    if run.keep(text) {
+                        hear(run);
+                    }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {}

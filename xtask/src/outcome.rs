@@ -12,8 +12,12 @@ use crate::status::{Status, Stop};
 pub struct Run {
     /// How it ended, and why it did not pass.
     pub end: Stop,
-    /// Everything that the kernel said.
+    /// What the kernel said, but for traces.
     pub console: Vec<String>,
+    /// The lines of the trace, if one was asked for.
+    pub trace: Vec<String>,
+    /// The trace of the last events before the one that broke the protocol.
+    pub window: Vec<String>,
     /// From QEMU's start to its exit, or to where it was held.
     pub elapsed: Duration,
 }
@@ -21,10 +25,24 @@ pub struct Run {
 impl Run {
     pub(crate) fn new() -> Self {
         let end = Stop { status: Status::Pass, why: String::new() };
-        Self { end, console: Vec::new(), elapsed: Duration::ZERO }
+        Self { end, console: Vec::new(), trace: Vec::new(), window: Vec::new(), elapsed: Duration::ZERO }
     }
 
-    /// The texts of the kernel's messages of one kind: `report`, `refused`, `fail`, `panic`, `frame`, `test`.
+    /// Keeps a line of the console; whether it is one for [`Run::console`].
+    pub(crate) fn keep(&mut self, line: String) -> bool {
+        let place = match line.split_once(' ') {
+            Some(("@trace", event)) => (&mut self.trace, event.to_owned()),
+            Some(("@window", event)) => (&mut self.window, event.to_owned()),
+            _ => {
+                self.console.push(line);
+                return true;
+            }
+        };
+        place.0.push(place.1);
+        false
+    }
+
+    /// The texts of the kernel's messages of one kind: `report`, `refused`, `fail`, `broken`, `panic`, `frame`, `test`.
     pub fn said(&self, kind: &str) -> impl Iterator<Item = &str> {
         self.console.iter().filter_map(move |line| line.strip_prefix('@')?.strip_prefix(kind)?.strip_prefix(' '))
     }
@@ -103,6 +121,19 @@ mod tests {
     fn each_exit_status_of_the_kernel_has_its_own_of_ours() {
         let runs = [(0, "@pass"), (65, "@fail stale"), (66, "@refused no 16k"), (67, "@panic at x"), (1, "")];
         assert_eq!(runs.map(|(code, console)| exited(code, console)), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn traces_are_kept_apart_from_the_console() {
+        let mut run = Run::new();
+        let kept =
+            ["@trace isb cpu=0", "@window dsb cpu=0 ish", "@fail no", "@traces"].map(|line| run.keep(line.to_owned()));
+        assert_eq!(kept, [false, false, true, true]);
+        assert_eq!(
+            (&run.trace[..], &run.window[..]),
+            (&["isb cpu=0".to_owned()][..], &["dsb cpu=0 ish".to_owned()][..])
+        );
+        assert_eq!(run.console, ["@fail no", "@traces"]);
     }
 
     #[test]

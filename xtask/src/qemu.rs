@@ -16,6 +16,7 @@ use crate::screen::{self, Shown};
 use crate::status::{Status, Stop};
 use crate::symbols;
 use crate::tool::Tool;
+use crate::trace_file::TraceFile;
 use crate::{build, setup};
 
 /// The job, and how it is shown.
@@ -24,6 +25,9 @@ use crate::{build, setup};
 pub struct Qemu {
     #[command(flatten)]
     job: Job,
+    /// Write every event of the tables to a file that `cargo xtask check` reads; what breaks --checked, and what led to it
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
@@ -45,7 +49,10 @@ impl Qemu {
     /// Runs the command.
     pub fn run(&self) -> Result<Status, Stop> {
         self.job.check()?;
-        let mut boot = Boot::main_job(self.job.clone());
+        if self.trace.is_some() && self.job.count {
+            return Err(Stop::refused("--count counts the machine as it is: leave --trace away"));
+        }
+        let mut boot = Boot { trace: self.trace.is_some(), ..Boot::main_job(self.job.clone()) };
         if self.hold {
             (boot.hold, boot.gdb) = (Some(socket_below(&build::target_directory())), Some(free_address()?));
         }
@@ -54,9 +61,21 @@ impl Qemu {
             return Ok(Status::Pass);
         }
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
+        let mut file = self.trace.as_deref().map(TraceFile::create).transpose()?;
         build::images(&[boot.image])?;
-        let shown = Show { boot: &boot, qemu: qemu_version(), json: self.json };
-        let run = machine::run(&boot, Duration::from_secs(self.time_limit), |run| self.hear(run, &shown))?;
+        let shown = Show { boot: &boot, qemu: qemu_version(), json: self.json, traced: self.trace.is_some() };
+        let mut saved = Ok(());
+        let limit = Duration::from_secs(self.time_limit);
+        let run = machine::run(&boot, limit, |run| {
+            if run.is_held() {
+                saved = file.take().map_or(Ok(()), |file| file.save(run));
+            }
+            self.hear(run, &shown);
+        })?;
+        saved?;
+        if matches!(run.end.status, Status::Pass | Status::Fail) {
+            file.map_or(Ok(()), |file| file.save(&run))?;
+        }
         for file in boot.hold.iter().chain(&[held_file()]).filter(|_| self.hold) {
             let _ = std::fs::remove_file(file);
         }
@@ -93,7 +112,12 @@ struct Show<'a> {
     boot: &'a Boot,
     qemu: String,
     json: bool,
+    /// All of what led to an illegal step is in a file.
+    traced: bool,
 }
+
+/// Events that the screen shows of what a file has.
+const LAST: usize = 64;
 
 impl Show<'_> {
     fn show(&self, run: &Run) {
@@ -118,6 +142,14 @@ impl Show<'_> {
             Some(Err(error)) => anstream::eprintln!("error: the kernel's report cannot be read: {error}"),
             None => failures.iter().for_each(|text| anstream::println!("FAIL      {text}")),
         }
+        if !run.window.is_empty() {
+            let events = run.window.len().saturating_sub(LAST);
+            let shown = if self.traced { &run.window[events..] } else { &run.window };
+            println!("trace     what led to it, for `cargo xtask check`; --trace FILE saves it");
+            for line in shown {
+                println!("{line}");
+            }
+        }
         if let (Some(qmp), Some(gdb), true) = (&self.boot.hold, &self.boot.gdb, run.is_held()) {
             println!("held      gdb {gdb}   qmp {}   ends by Ctrl-C or QMP quit", qmp.display());
         }
@@ -128,6 +160,10 @@ impl Show<'_> {
         let mut object = json!({ "schema_version": SCHEMA_VERSION });
         if let Some(Ok(Value::Object(report))) = run.said("report").next().map(serde_json::from_str) {
             report.into_iter().for_each(|(key, value)| object[key] = value);
+        }
+        if let Some(Ok(broken)) = run.said("broken").next().map(serde_json::from_str::<Value>) {
+            object["check"] = broken;
+            object["check"]["window"] = json!(run.window);
         }
         if run.end.status != Status::Pass {
             object["result"] = result(run.end.status).into();
@@ -179,7 +215,7 @@ mod tests {
     fn object(end: Stop, console: &str) -> String {
         let boot = Boot::main_job(Job::from_flags("").unwrap());
         let run = Run { end, console: console.lines().map(str::to_owned).collect(), ..Run::new() };
-        Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true }.object(&run).to_string()
+        Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true, traced: false }.object(&run).to_string()
     }
 
     #[test]
@@ -195,6 +231,19 @@ mod tests {
         assert!(refused.contains(r#""result":"refused","error":"no 16K""#), "{refused}");
         let died = object(Stop::machine("signal 9"), r#"@report {"result":"pass"}"#);
         assert!(died.contains(r#""result":"fail""#), "{died}");
+    }
+
+    #[test]
+    fn a_broken_protocol_is_in_the_object_with_what_led_to_it() {
+        let console = "@fail early\n@broken {\"events\":7,\"rule\":\"early\"}";
+        let run = Run {
+            console: console.lines().map(str::to_owned).collect(),
+            window: vec!["isb cpu=0".to_owned()],
+            ..Run::new()
+        };
+        let boot = Boot::main_job(Job::from_flags("--checked").unwrap());
+        let object = Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true, traced: false }.object(&run);
+        assert_eq!(object["check"].to_string(), r#"{"events":7,"rule":"early","window":["isb cpu=0"]}"#);
     }
 
     #[test]

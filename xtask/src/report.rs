@@ -37,6 +37,8 @@ pub struct Report {
     pub remove: Option<Cost>,
     pub machine: Option<Machine>,
     pub proof: Option<Proof>,
+    /// With `--checked`.
+    pub check: Option<Check>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -131,6 +133,12 @@ pub struct Proof {
     pub fault: Option<Fault>,
     /// Frames missing or extra after the removal.
     pub frames_difference: Option<i64>,
+}
+
+/// What the checker judged, and found nothing wrong with.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Check {
+    pub events: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

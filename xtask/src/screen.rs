@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use vmemmap::granule::{GranuleSize, Level};
 
 use crate::linux::{self, Equal};
-use crate::report::{Altmap, Cost, Leaf, Leaves, Proof, Report};
+use crate::report::{Altmap, Check, Cost, Leaf, Leaves, Proof, Report};
 use crate::size::human;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -38,6 +38,9 @@ pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
     lines.push(removal(report.remove.as_ref()));
     if shown.failures.is_empty() {
         lines.extend(report.proof.iter().flat_map(|proof| proved(proof, report.remove.is_some())));
+        let judged =
+            |check: Check| format!("{} events judged one by one, none breaks the protocol of the tables", check.events);
+        lines.extend(report.check.map(|check| row("checked", &judged(check))));
     }
     let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides mistakes in them; see docs/testing.md";
     lines.push(row("not here", hidden));

@@ -84,6 +84,14 @@ fn instructions_that_were_not_counted_show_how_to_count_them() {
 }
 
 #[test]
+fn a_checked_run_says_how_many_events_were_judged() {
+    use crate::report::Check;
+    let checked: Change = |report| report.check = Some(Check { events: 812 });
+    assert!(screen(checked, &[]).contains("\nchecked   812 events judged"));
+    assert!(!screen(|_| {}, &[]).contains("checked") && !screen(checked, &["stale"]).contains("checked"));
+}
+
+#[test]
 fn a_failed_proof_is_said_and_nothing_passes() {
     let text = screen(|_| {}, &["a stale read at ffffffdfc0300000"]);
     assert!(screen(|_| {}, &["stale"; 20]).ends_with("FAIL      stale\n          and 12 more: --verbose\n"));

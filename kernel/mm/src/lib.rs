@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(not(any(test, feature = "sim")), no_std)]
 
+#[cfg(feature = "check")]
+extern crate alloc;
+
 pub mod addr;
 pub mod altmap;
+#[cfg(feature = "check")]
+pub mod check;
 pub mod count;
 pub mod decode;
 pub mod descriptor;

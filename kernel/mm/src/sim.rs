@@ -94,6 +94,8 @@ struct Home {
 /// How far a CPU has come in emptying its TLB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Flush {
+    /// Registers were changed, and the context has not been synchronised since: an invalidation comes too early.
+    Unsynchronised,
     Needed,
     Issued,
     Complete,

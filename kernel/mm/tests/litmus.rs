@@ -49,6 +49,7 @@ fn every_shape_has_its_verdict() {
         Some(format!("{} ({})\n    {:?}\n    {why}\n", shape.name, shape.source, shape.verdict))
     });
     let wrong: Vec<_> = wrong.collect();
+    println!("@count shapes={}", shapes().count());
     assert!(wrong.is_empty(), "{} shapes of {}:\n{}", wrong.len(), shapes().count(), wrong.concat());
 }
 
@@ -75,8 +76,11 @@ fn without_any_one_rule_a_verdict_changes() {
                 println!("@without {} {}", rule.code(), shape.name);
             }
         }
+        println!("@all rules {}", rule.code());
         if changed.is_empty() {
             idle.push(rule.to_string());
+        } else {
+            println!("@reached rules {}", rule.code());
         }
     }
     assert!(idle.is_empty(), "no verdict depends on: {idle:#?}");

@@ -23,6 +23,9 @@ const QEMU_PAGE_BYTES: u64 = 4096;
 /// Entries of QEMU's TLB when it is smallest.
 const PLACES: u64 = 256;
 
+/// How far apart neighbours among the touched pages are, in places.
+const SPREAD: u64 = 21;
+
 /// A fault on a removed address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gone {
@@ -43,9 +46,8 @@ pub fn touch<G: Granule>(maps: &[&Stretches], failures: &mut Failures) -> Vec<Vi
         let before = touched.len();
         let every = leaf_ranges::<G>(map.clone()).count().div_ceil(TOUCHED).max(1);
         for first in (0..TOUCHED).map(|index| index * every) {
-            let place = touched.len() as u64 * 5 % PLACES;
             let mut leaves = leaf_ranges::<G>(map.clone()).skip(first).take(PLACES as usize);
-            touched.extend(leaves.find_map(|leaf| page_in_place(leaf, place)));
+            touched.extend(leaves.find_map(|leaf| page_with_own_place(leaf, &touched)));
         }
         if touched.len() == before {
             touched.extend(leaf_ranges::<G>(map.clone()).next().map(VirtRange::start));
@@ -59,20 +61,25 @@ pub fn touch<G: Granule>(maps: &[&Stretches], failures: &mut Failures) -> Vec<Vi
     touched
 }
 
-/// The first page of `leaf` that falls into `place` of QEMU's TLB.
-fn page_in_place(leaf: VirtRange, place: u64) -> Option<VirtAddr> {
-    let page = leaf.start().value() / QEMU_PAGE_BYTES;
-    let offset = place.wrapping_sub(page) % PLACES * QEMU_PAGE_BYTES;
-    (offset < leaf.bytes()).then(|| leaf.start().add(offset))
+/// A page of `leaf` that falls into another place of QEMU's TLB than all that were touched; which one differs from leaf to
+/// leaf, since the code that runs meanwhile has places too.
+fn page_with_own_place(leaf: VirtRange, touched: &[VirtAddr]) -> Option<VirtAddr> {
+    let place = |va: VirtAddr| va.value() / QEMU_PAGE_BYTES % PLACES;
+    let pages = leaf.bytes() / QEMU_PAGE_BYTES;
+    let first = touched.len() as u64 * SPREAD;
+    let mut candidates = (0..pages.min(PLACES)).map(|page| leaf.start().add((first + page) % pages * QEMU_PAGE_BYTES));
+    candidates.find(|&va| touched.iter().all(|&other| place(other) != place(va)))
 }
 
 /// Loads from each removed address: it must take a translation fault, with the right FAR, at the level where the walk of
 /// the tables ends now. Returns the first fault.
 pub fn gone<M: Machine>(tables: &Tables<M>, addresses: &[VirtAddr], failures: &mut Failures) -> Option<Gone> {
     let mut first = None;
-    for &va in addresses {
+    // All loads before the first word about them: what else runs pushes stale translations out.
+    let loads: Vec<_> = addresses.iter().map(|&va| probe::load(va)).collect();
+    for (&va, load) in addresses.iter().zip(loads) {
         let level = tables.walk(va).last().map(|step| step.level.number());
-        match probe::load(va) {
+        match load {
             Ok(value) => failures.push(format!("a load of the removed {va} reads {value:#018x}: a stale translation")),
             Err(fault) => {
                 let right =

@@ -3,12 +3,14 @@
 mod boot;
 mod hot_add;
 mod hot_remove;
+pub mod mutants;
 mod tlb;
 
 use kernel::boot::{BootInfo, refuse};
 use vmemmap::granule::Granule;
 use vmemmap_aarch64::El1;
 
+use crate::mutant;
 use crate::world::World;
 
 /// Runs the case called `name`; it returns if all is well.
@@ -39,6 +41,9 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "tlb::struct_pages_are_gone_after_their_own_removal" => tlb::vmemmap_alone(&mut world()),
         "tlb::a_missing_invalidation_of_struct_pages_is_seen" => tlb::vmemmap_missing::<G>(boot),
         "tlb::an_invalidation_of_another_page_is_seen" => tlb::wrong_address::<G>(boot),
-        _ => refuse(format_args!("there is no test case {name}")),
+        _ => match mutant::find(name) {
+            Some(mutant) => mutants::run::<G>(boot, mutant),
+            None => refuse(format_args!("there is no test case {name}")),
+        },
     }
 }

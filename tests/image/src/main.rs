@@ -1,12 +1,13 @@
-//! The bootable tests: `test=NAME` runs one case and exits; `break=tlbi` tells the kernel's story on a machine that
-//! leaves TLB maintenance out, and must see it fail.
+//! The bootable tests: `test=NAME` runs one case and exits, `test=mutant::NAME` what shows that mutant; `break=tlbi` tells
+//! the kernel's story on a machine that leaves TLB maintenance out, and must see it fail.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
-mod broken;
 mod cases;
+mod mutant;
+mod retuned;
 mod world;
 
 use kernel::boot::{BootInfo, refuse};
@@ -27,7 +28,7 @@ fn main(boot: &'static BootInfo) -> ! {
             println!("@test {} ok", name.as_str());
             exit::exit(Status::Pass)
         }
-        None if boot.config.break_tlbi => story::tell::<broken::NoTlbi>(boot),
+        None if boot.config.break_tlbi => story::tell::<mutant::Chosen>(boot),
         None => refuse("the test image runs nothing by itself: give test=NAME or break=tlbi"),
     }
 }

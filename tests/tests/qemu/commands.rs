@@ -1,12 +1,14 @@
 //! The commands as a user types them: what they print, and their exit status.
 
+use std::borrow::BorrowMut;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
-use xtask::{Qmp, build};
+use xtask::{Boot, Image, Job, Qmp, build};
 
 /// What a command left.
 #[derive(Debug)]
@@ -32,8 +34,8 @@ pub fn command(flags: &str) -> Result<Command, Failed> {
 }
 
 /// Runs a command to its end.
-pub fn run(mut command: Command) -> Result<Ended, Failed> {
-    let output = command.output().map_err(|error| error.to_string())?;
+pub fn run(mut command: impl BorrowMut<Command>) -> Result<Ended, Failed> {
+    let output = command.borrow_mut().output().map_err(|error| error.to_string())?;
     let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(Ended { status: output.status.code(), out, err })
 }
@@ -56,6 +58,16 @@ pub fn trials() -> Vec<Trial> {
             Trial::test(format!("commands::json_equals_linux_at_{granule}"), move || json_equals_linux(granule))
         })
         .collect();
+    for granule in ["4k", "16k", "64k"] {
+        let name = format!("commands::a_checked_run_judges_every_event_of_its_trace_at_{granule}");
+        trials.push(Trial::test(name, move || checked_and_traced(granule)));
+        let name = format!("commands::decorators_that_nobody_asks_for_cost_nothing_at_{granule}");
+        trials.push(Trial::test(name, move || decorators_cost_nothing(granule)));
+    }
+    trials.push(Trial::test(
+        "commands::a_checked_machine_without_tlbi_stops_and_its_trace_replays",
+        checked_without_tlbi,
+    ));
     trials.push(Trial::test("commands::the_screen_is_plain_text_in_a_pipe", screen_in_a_pipe));
     trials.push(Trial::test("commands::a_machine_without_tlbi_fails_and_says_so", without_tlbi));
     trials.push(Trial::test("commands::a_held_machine_is_walked_and_told_to_quit", hold_walk_and_quit));
@@ -83,6 +95,83 @@ fn without_tlbi() -> Result<(), Failed> {
     let ended = run(command("qemu --granule 64k --break tlbi")?)?;
     ensure(ended.status == Some(1) && ended.out.contains("FAIL "), "a machine without TLBI passes", &ended)?;
     ensure(ended.out.contains("stale"), "the stale read is not named", &ended)
+}
+
+/// A file of this test, which is not there yet.
+fn fresh_file(name: &str) -> PathBuf {
+    let file = std::env::temp_dir().join(format!("vmemmap-{name}-{}.trace", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    file
+}
+
+/// Nothing is wrong in what the kernel does, neither by its own checker nor by the adversary, and both saw the same.
+fn checked_and_traced(granule: &str) -> Result<(), Failed> {
+    let file = fresh_file(granule);
+    let ended = run(command(&format!("qemu --json --checked --granule {granule} --trace {}", file.display()))?)?;
+    ensure(ended.status == Some(0), "the run does not pass", &ended)?;
+    let object: Value = serde_json::from_str(&ended.out)?;
+    let trace = std::fs::read_to_string(&file)?;
+    let start = ["trace ", "regs ", "table ", "slot "];
+    let events = trace.lines().filter(|line| !start.iter().any(|word| line.starts_with(word))).count();
+    ensure(events > 100 && object["check"]["events"] == events, &format!("the trace has {events} events"), &ended)?;
+    let operations = ["begin cpu=0 op=add ", "begin cpu=0 op=remove ", "touch ", "tlbi cpu=0 vaale1is ", "free "];
+    let missing = operations.iter().find(|event| !trace.contains(*event));
+    ensure(missing.is_none(), &format!("the trace has no {missing:?}"), &ended)?;
+    let judged = run(command(&format!("check {}", file.display()))?)?;
+    std::fs::remove_file(&file)?;
+    ensure(judged.status == Some(0), "the adversary finds something wrong", &judged)
+}
+
+fn checked_without_tlbi() -> Result<(), Failed> {
+    let file = fresh_file("broken");
+    let flags = format!("qemu --granule 4k --device-size 64M --checked --break tlbi --trace {}", file.display());
+    let ended = run(command(&flags)?)?;
+    ensure(ended.status == Some(1) && ended.out.contains("FAIL "), "a machine without TLBI passes", &ended)?;
+    ensure(ended.out.contains("in B1: no TLBI that covers it has followed the DSB"), "the rule is not named", &ended)?;
+    let last = std::fs::read_to_string(&file)?.lines().last().unwrap_or_default().to_owned();
+    ensure(
+        last.starts_with("free ") && ended.out.ends_with(&format!("{last}\n")),
+        "the last event is not shown",
+        &ended,
+    )?;
+    let judged = run(command(&format!("check {}", file.display()))?)?;
+    std::fs::remove_file(&file)?;
+    ensure(judged.status == Some(1), "the adversary finds nothing wrong", &judged)
+}
+
+/// Instructions of the default run, in all and by phase, from an image with the decorators and from one without.
+fn decorators_cost_nothing(granule: &str) -> Result<(), Failed> {
+    static BARE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let bare = BARE.get_or_init(build_bare).clone()?;
+    super::built()?;
+    let boot = Boot::main_job(Job::from_flags(&format!("--granule {granule} --count")).map_err(|stop| stop.why)?);
+    let [with, without] = [boot.image.path(), bare].map(|image| instructions(&boot, &image));
+    let (with, without) = (with?, without?);
+    if with == without { Ok(()) } else { Err(format!("with decorators {with}, without {without}").into()) }
+}
+
+/// The kernel without decorators, beside the other.
+fn build_bare() -> Result<PathBuf, String> {
+    let target = build::target_directory().join("bare");
+    let mut cargo = build::cargo(&["build", "--quiet", "--release", "--target", build::TARGET, "-p", "kernel"]);
+    let built = cargo.arg("--no-default-features").arg("--target-dir").arg(&target).status();
+    let built = built.is_ok_and(|status| status.success());
+    let image = target.join(build::TARGET).join("release").join(Image::Kernel.package());
+    built.then_some(image).ok_or_else(|| "the kernel without decorators does not compile".to_owned())
+}
+
+fn instructions(boot: &Boot, image: &Path) -> Result<String, Failed> {
+    let mut words = boot.line();
+    let here = words.iter().position(|word| word == "-kernel").ok_or("no -kernel")?;
+    words[here + 1] = image.display().to_string();
+    let mut command = Command::new(&words[0]);
+    let ended = run(command.args(&words[1..]).stdin(Stdio::null()).current_dir(build::workspace()))?;
+    let report =
+        ended.out.lines().find_map(|line| line.strip_prefix("@report ")).ok_or_else(|| format!("{ended:?}"))?;
+    let report: Value = serde_json::from_str(report)?;
+    let counts = ["add", "remove"].map(|operation| &report[operation]["instructions"]);
+    ensure(counts.iter().all(|count| count["total"].as_u64() > Some(0)), "nothing was counted", &ended)?;
+    Ok(format!("add {}, remove {}", counts[0], counts[1]))
 }
 
 fn hold_walk_and_quit() -> Result<(), Failed> {

@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 18] = [
+const REFUSED: [(&str, &str, i32, &str); 22] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39 or 48"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42 or 48"),
@@ -33,6 +33,15 @@ const REFUSED: [(&str, &str, i32, &str); 18] = [
         "0x100000000..0x100800000",
     ),
     ("a_size_that_is_no_size", "--memory lots", 2, "256M"),
+    ("a_count_of_a_checked_machine", "--checked --count", 2, "leave --checked away"),
+    ("a_count_of_a_traced_machine", "--trace x.trace --count", 2, "leave --trace away"),
+    (
+        "a_trace_in_no_directory",
+        "--trace no/such/room/x.trace",
+        2,
+        "cannot write the trace to no/such/room/x.trace: No such",
+    ),
+    ("a_trace_that_is_a_directory", "--trace .", 2, "it is a directory; name a file"),
 ];
 
 /// Name, what the script does after `--version`, its version, and what our line says.

@@ -8,9 +8,8 @@ use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
 use vmemmap::vmemmap::{Memmap, Storage, depopulate, populate};
-use vmemmap_aarch64::El1;
 
-use crate::broken::{Broken, NoTlbi, WrongAddress};
+use crate::mutant;
 use crate::world::{World, expect_none};
 
 /// Loads from leaves of the vmemmap and of the linear map, removes the range, and loads again: each must fault. Returns
@@ -36,14 +35,14 @@ pub fn loads_fault<M: Machine>(world: &mut World<M>) {
 /// Most loads must see the stale translation: a proof that looks at addresses which QEMU has forgotten proves nothing.
 /// (The removal's own accesses push a few out.)
 pub fn missing<G: Granule>(boot: &'static BootInfo) {
-    let (loads, failures) = removal(&mut World::new(boot, |machine: El1<G>| Broken::<_, NoTlbi>::new(machine)));
+    let (loads, failures) = removal(&mut mutant::world::<G>(boot, "no-tlbi"));
     assert!(failures.len() * 2 > loads, "only {} of {loads} loads see the stale translation", failures.len());
     println!("{} of {loads} loads see the stale translation", failures.len());
     expect_none(&failures);
 }
 
 pub fn wrong_address<G: Granule>(boot: &'static BootInfo) {
-    expect_none(&removal(&mut World::new(boot, |machine: El1<G>| Broken::<_, WrongAddress>::new(machine))).1);
+    expect_none(&removal(&mut mutant::world::<G>(boot, "another-address")).1);
 }
 
 /// The same for the vmemmap alone: no other invalidation hides that its own are missing.
@@ -67,5 +66,5 @@ pub fn vmemmap_alone<M: Machine>(world: &mut World<M>) {
 }
 
 pub fn vmemmap_missing<G: Granule>(boot: &'static BootInfo) {
-    expect_none(&depopulation(&mut World::new(boot, |machine: El1<G>| Broken::<_, NoTlbi>::new(machine))));
+    expect_none(&depopulation(&mut mutant::world::<G>(boot, "no-tlbi")));
 }

@@ -1,3 +1,5 @@
+use std::mem::MaybeUninit;
+
 use super::*;
 use crate::addr::{VirtAddr, VirtRange};
 use crate::descriptor::OutputFormat;
@@ -39,18 +41,24 @@ fn frames_run_out_when_they_are_told_to() {
     assert_eq!(world.take_violations()[0].rule, Rule::Accounts, "given back with another size");
 }
 
+fn fill(bytes: &mut [MaybeUninit<u8>], value: u8) {
+    for byte in bytes {
+        byte.write(value);
+    }
+}
+
 #[test]
 fn struct_pages_go_to_the_frame_that_the_tables_name_and_nowhere_before_it_is_certain() {
     let world = world();
     let (mut cpu, va, page) = (world.cpu::<K4>(0), VirtAddr::new(0x4000_0000_u64.wrapping_neg()), 0x5555_5000);
     let range = VirtRange::new(va, 1 << 30);
     cpu.write(world.root().add(511 * 8), 0x00e8_0000_4000_0701);
-    cpu.access(VirtRange::new(va, 4096), |bytes| bytes.iter_mut().for_each(|byte| drop(byte.write(1))));
+    cpu.access(VirtRange::new(va, 4096), |bytes| fill(bytes, 1));
     assert_eq!(world.take_violations()[0].rule, Rule::Access, "the store may not be visible yet");
     cpu.dsb(Dsb::InnerShareableStores);
     cpu.isb();
     let inside = VirtRange::new(range.start().add(page - 0x4000_0000), 4096);
-    cpu.access(inside, |bytes| bytes.iter_mut().for_each(|byte| drop(byte.write(2))));
+    cpu.access(inside, |bytes| fill(bytes, 2));
     assert!(world.violations().is_empty());
     assert_eq!(world.words(PhysAddr::new(page), 512), [0x0202_0202_0202_0202; 512]);
 }

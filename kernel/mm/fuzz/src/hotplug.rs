@@ -1,0 +1,102 @@
+//! Hot-plug on a hostile machine: the input says which geometry, which operations by which CPUs, and of which each
+//! allocation fails in turn. After each operation every invariant of the property tests is judged.
+
+use vmemmap::leaf::LeafPolicy;
+
+use super::bytes::Bytes;
+use super::common::Counts;
+use super::common::geometry::{Arena, ROWS, Row};
+use super::common::operation::{Case, Extent, Operation, Step, Store};
+use super::common::scene::scene;
+
+/// Longer inputs find nothing that these do not.
+const MOST_STEPS: usize = 24;
+
+/// Plays what `input` says.
+///
+/// # Panics
+///
+/// If something is wrong.
+pub fn run(input: &[u8]) {
+    let mut bytes = Bytes::new(input);
+    play(bytes.choose(&ROWS), bytes);
+}
+
+fn play(row: Row, mut bytes: Bytes<'_>) {
+    let page_shift = bytes.choose(&[6, 4, 5, 7]);
+    let (cpus, flags) = (1 + bytes.below(4) as u8, bytes.byte());
+    let case = Case { cpus, booting: flags & 1 == 1, boot_ram: flags & 0x1e == 0x1e, steps: Vec::new() };
+    let mut scene = scene(row, page_shift, &case, &Counts::new());
+    for _ in 0..MOST_STEPS {
+        if bytes.is_empty() {
+            break;
+        }
+        let step = Step { cpu: bytes.byte() & 3, operation: operation(&mut bytes) };
+        // Most of the time nothing fails.
+        if bytes.byte() > 192 && takes_few_frames(&step.operation) {
+            scene.apply_with_failures(&step);
+        } else {
+            scene.apply(&step);
+        }
+    }
+    scene.finish();
+}
+
+/// Whether each allocation can fail in turn in a moment: it takes tables only, no frame for each page of struct pages.
+const fn takes_few_frames(operation: &Operation) -> bool {
+    !matches!(operation, Operation::Add { store: Store::Ram, .. } | Operation::Populate { store: Store::Ram, .. })
+}
+
+fn policy(bytes: &mut Bytes<'_>) -> LeafPolicy {
+    bytes.choose(&[LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages])
+}
+
+fn number(bytes: &mut Bytes<'_>, from: u64, to: u64) -> u64 {
+    from + bytes.below((to - from) as usize) as u64
+}
+
+fn store(bytes: &mut Bytes<'_>) -> Store {
+    match bytes.below(10) {
+        0 | 1 => Store::Ram,
+        2..=4 => Store::Tight { reserve: number(bytes, 0, 4) },
+        5 => Store::Roomy { reserve: number(bytes, 0, 8), spare: number(bytes, 1, 40) },
+        6 => Store::Unaligned,
+        7 => Store::Short,
+        8 => Store::Elsewhere,
+        _ => Store::Huge,
+    }
+}
+
+fn operation(bytes: &mut Bytes<'_>) -> Operation {
+    let flag = |bytes: &mut Bytes<'_>| bytes.byte() & 1 == 1;
+    let which = |bytes: &mut Bytes<'_>| bytes.below(8);
+    match bytes.below(16) {
+        0..=4 => add(bytes),
+        5 | 6 => Operation::Remove(which(bytes)),
+        7 => Operation::AddOver { which: which(bytes), from_before: flag(bytes), to_behind: flag(bytes) },
+        8 => Operation::RemoveForeign(which(bytes)),
+        9 => Operation::AddMisaligned { start: flag(bytes), by_page: flag(bytes), empty: bytes.below(5) == 0 },
+        10 => {
+            let (at, count, whole) = (number(bytes, 0, 40), number(bytes, 1, 20), bytes.below(8) < 7);
+            Operation::Populate { at, count, store: store(bytes), policy: policy(bytes), whole }
+        }
+        11 => Operation::Depopulate(which(bytes)),
+        12 => {
+            let (below, pages, whole) = (number(bytes, 0, 40), number(bytes, 1, 40), bytes.below(8) < 7);
+            Operation::Map { below, pages, kind: bytes.below(4), whole, policy: policy(bytes) }
+        }
+        13 => Operation::Unmap(which(bytes)),
+        14 => Operation::Synchronise,
+        _ => Operation::Online,
+    }
+}
+
+fn add(bytes: &mut Bytes<'_>) -> Operation {
+    let arena = bytes.choose(&[Arena::Near, Arena::Near, Arena::Far, Arena::Bare]);
+    let (extent, policy) = match bytes.byte() {
+        // Large ranges in pages take thousands of descriptors and show nothing that small ones don't.
+        big @ 240.. => (Extent::Big { at: u64::from(big & 1) }, LeafPolicy::Largest),
+        _ => (Extent::Units { at: number(bytes, 0, 8), count: number(bytes, 1, 3) }, policy(bytes)),
+    };
+    Operation::Add { arena, extent, store: store(bytes), policy }
+}

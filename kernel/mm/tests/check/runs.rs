@@ -1,0 +1,152 @@
+//! The core itself: it keeps the protocol, and nothing of what it does can be left out.
+
+use vmemmap::addr::{PhysAddr, PhysRange};
+use vmemmap::altmap::Altmap;
+use vmemmap::check::{Check, Rule};
+use vmemmap::descriptor::OutputFormat;
+use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
+use vmemmap::hotplug::{Hotplug, Request};
+use vmemmap::layout::Layout;
+use vmemmap::leaf::LeafPolicy;
+use vmemmap::meta::StructPage;
+use vmemmap::observe::{self, Observed, Observer};
+use vmemmap::regime::Regime;
+use vmemmap::seam::Dsb;
+use vmemmap::sim::{Adversary, World};
+use vmemmap::table::Tables;
+use vmemmap::trace::{Event, Header, Word};
+
+use crate::tape::{judge, replay};
+
+const MIB: u64 = 1 << 20;
+const DEVICE: u64 = 4 << 30;
+
+/// The rows of the good runs: VA bits, output bits.
+fn forms(granule: GranuleSize) -> Vec<(u32, u32)> {
+    match granule {
+        GranuleSize::K4 => vec![(39, 40), (48, 48), (52, 52)],
+        GranuleSize::K16 => vec![(36, 40), (47, 48), (48, 48), (52, 52)],
+        GranuleSize::K64 => vec![(42, 44), (48, 48), (52, 52)],
+    }
+}
+
+fn regime(granule: GranuleSize, va_bits: u32, pa_bits: u32) -> Regime {
+    let output = match granule {
+        _ if pa_bits < 52 => OutputFormat::Bits48,
+        GranuleSize::K64 => OutputFormat::Lpa,
+        _ => OutputFormat::Lpa2,
+    };
+    Regime::new(granule, va_bits, output).unwrap()
+}
+
+/// What the core does: boot RAM, two neighbours that share tables, one of them removed, added again, both removed.
+fn core_run<G: Granule>(va_bits: u32, pa_bits: u32, policy: LeafPolicy, altmap: bool) -> Vec<Event> {
+    let world = World::new(regime(G::SIZE, va_bits, pa_bits), pa_bits, 1);
+    world.keep_events();
+    // SAFETY: the world is ours.
+    let mut tables = unsafe { Tables::adopt(world.cpu::<G>(0), world.root(), world.regime()) };
+    tables.come_online(world.ips());
+    let layout = Layout::linux(G::SIZE, va_bits, 0);
+    let mut memory = Hotplug::<_, _, StructPage>::new(tables, world.ram(), layout, pa_bits).unwrap();
+    memory.add_boot_ram(PhysRange::new(PhysAddr::new(1 << 30), 64 * MIB).unwrap(), policy).unwrap();
+    let ask = |number: u64| {
+        let range = PhysRange::new(PhysAddr::new(DEVICE + number * 64 * MIB), 64 * MIB).unwrap();
+        // SAFETY: so is the range.
+        let request = unsafe { Request::new(range) }.policy(policy);
+        if altmap { request.altmap(Altmap::tight(&layout, range, policy, number)) } else { request }
+    };
+    let first = memory.plan(ask(0)).unwrap().commit().unwrap();
+    let second = memory.plan(ask(1)).unwrap().commit().unwrap();
+    memory.remove(first).unwrap();
+    let first = memory.plan(ask(0)).unwrap().commit().unwrap();
+    memory.remove(second).unwrap();
+    memory.remove(first).unwrap();
+    world.events()
+}
+
+fn all_granules(run: impl Fn(GranuleSize, u32, u32, LeafPolicy, bool)) {
+    for granule in GranuleSize::ALL {
+        for (va_bits, pa_bits) in forms(granule) {
+            for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
+                run(granule, va_bits, pa_bits, policy, true);
+                run(granule, va_bits, pa_bits, policy, false);
+            }
+        }
+    }
+}
+
+fn run_of(granule: GranuleSize, va_bits: u32, pa_bits: u32, policy: LeafPolicy, altmap: bool) -> Vec<Event> {
+    match granule {
+        GranuleSize::K4 => core_run::<K4>(va_bits, pa_bits, policy, altmap),
+        GranuleSize::K16 => core_run::<K16>(va_bits, pa_bits, policy, altmap),
+        GranuleSize::K64 => core_run::<K64>(va_bits, pa_bits, policy, altmap),
+    }
+}
+
+#[test]
+fn the_core_keeps_the_protocol_at_every_granule_with_every_leaf() {
+    all_granules(|granule, va_bits, pa_bits, policy, altmap| {
+        let events = run_of(granule, va_bits, pa_bits, policy, altmap);
+        let (check, legal) = judge(&events);
+        let name = format!("{granule}, {va_bits} bits, {policy:?}, altmap {altmap}");
+        assert_eq!(check.broken(), None, "{name}: event {legal}, {:?}", events.get(legal));
+        assert!(check.judged() > 100, "{name}: {} events", check.judged());
+    });
+}
+
+/// Where the neighbour goes and comes back, tables stay: there every barrier and every TLBI is needed.
+#[test]
+fn no_barrier_and_no_tlbi_of_the_core_can_be_left_out() {
+    let needed = |event: &Event| matches!(event, Event::Dsb { .. } | Event::Isb { .. } | Event::Tlbi { .. });
+    let is =
+        |event: &Event, name: &str| matches!(event, Event::Begin { op, .. } | Event::End { op, .. } if **op == *name);
+    for granule in GranuleSize::ALL {
+        for policy in [LeafPolicy::Largest, LeafPolicy::Pages] {
+            let events = run_of(granule, 48, 48, policy, true);
+            let start = events.iter().position(|event| is(event, "remove")).unwrap();
+            let end = start + events[start..].iter().rposition(|event| is(event, "add")).unwrap();
+            let missing: Vec<usize> = (start..end).filter(|number| needed(&events[*number])).collect();
+            assert!(missing.len() > 10, "{granule}");
+            for number in missing.into_iter().step_by(if policy == LeafPolicy::Pages { 37 } else { 1 }) {
+                let mut damaged = events.clone();
+                let gone = damaged.remove(number);
+                let (check, _) = judge(&damaged);
+                assert!(check.broken().is_some(), "{granule}: {gone} can be left out");
+                replay(&check);
+                assert!(adversary_refuses(&check), "{granule}: {gone}: {}", check.broken().unwrap());
+            }
+        }
+    }
+}
+
+/// Whether the adversary finds something wrong in what the checker kept, at the latest when the operation ends there.
+fn adversary_refuses(check: &Check) -> bool {
+    let window = check.window();
+    let Some(Event::Trace(header)) = window.first() else { panic!("no header") };
+    let mut adversary = Adversary::new(*header);
+    let end = Event::End { cpu: 0, op: Word::new("remove"), result: 0 };
+    window.iter().chain([&end]).any(|event| adversary.step(*event).is_err())
+}
+
+/// The checker as an observer.
+#[test]
+fn an_observer_judges_what_the_machine_is_asked() {
+    let world = World::new(regime(GranuleSize::K64, 48, 48), 48, 1);
+    let header = Header { granule: GranuleSize::K64, va_bits: 48, pa_bits: 48, cpus: 1 };
+    let machine = Observed::new(world.cpu::<K64>(0), Check::new(header).unwrap());
+    // SAFETY: the world is ours.
+    let mut tables = unsafe { Tables::adopt(machine, world.root(), world.regime()) };
+    tables.come_online(world.ips());
+    let layout = Layout::linux(GranuleSize::K64, 48, 0);
+    let mut memory = Hotplug::<_, _, StructPage>::new(tables, world.ram(), layout, 48).unwrap();
+    // SAFETY: so is the range.
+    let request = unsafe { Request::new(PhysRange::new(PhysAddr::new(DEVICE), 64 * MIB).unwrap()) };
+    let region = memory.plan(request).unwrap().commit().unwrap();
+    memory.remove(region).unwrap();
+    let check = memory.tables_mut().observer();
+    assert_eq!(check.broken(), None);
+    assert!(check.judged() > 50, "{}", check.judged());
+    check.event(observe::Event::Write { slot: world.root(), old: 1, descriptor: 0 });
+    check.event(observe::Event::Dsb(Dsb::InnerShareable));
+    assert_eq!(check.broken().map(|broken| broken.rule), Some(Rule::Unseen));
+}

@@ -1,0 +1,176 @@
+//! The operations that a scene is put through, as values: made at random, shrunk, printed.
+
+use proptest::prelude::*;
+use vmemmap::leaf::LeafPolicy;
+
+use super::geometry::Arena;
+
+/// Where struct pages are to go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Store {
+    Ram,
+    /// An altmap of exactly the frames that are needed, after a reserve.
+    Tight {
+        reserve: u64,
+    },
+    /// With frames to spare.
+    Roomy {
+        reserve: u64,
+        spare: u64,
+    },
+    /// Made for a range that starts in the middle of the same page.
+    Unaligned,
+    /// One frame too small.
+    Short,
+    /// Made for the range behind.
+    Elsewhere,
+    /// Larger than the range.
+    Huge,
+}
+
+/// How much to add, in multiples of what the geometry asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// So many units, so many units into the arena.
+    Units { at: u64, count: u64 },
+    /// As much as a large leaf maps, so many times that into the arena.
+    Big { at: u64 },
+}
+
+/// What to do. Indices choose among what there is, modulo its number.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Add {
+        arena: Arena,
+        extent: Extent,
+        store: Store,
+        policy: LeafPolicy,
+    },
+    Remove(usize),
+    /// Add a range that overlaps a live one: from before it, from its middle, around it.
+    AddOver {
+        which: usize,
+        from_before: bool,
+        to_behind: bool,
+    },
+    /// Remove a region of another memory map.
+    RemoveForeign(usize),
+    /// Add with a boundary that is no multiple of the unit, or nothing.
+    AddMisaligned {
+        start: bool,
+        by_page: bool,
+        empty: bool,
+    },
+    /// Struct pages without a hot-plug, so many pages of vmemmap.
+    Populate {
+        at: u64,
+        count: u64,
+        store: Store,
+        policy: LeafPolicy,
+        whole: bool,
+    },
+    Depopulate(usize),
+    /// Frames at the top of the address space, outside of both windows: so many pages, that far below the end.
+    Map {
+        below: u64,
+        pages: u64,
+        kind: usize,
+        whole: bool,
+        policy: LeafPolicy,
+    },
+    Unmap(usize),
+    /// A CPU synchronises its context.
+    Synchronise,
+    /// The next CPU comes online.
+    Online,
+}
+
+/// An operation and the CPU that does it, modulo those that are online.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub cpu: u8,
+    pub operation: Operation,
+}
+
+/// A whole scene: CPUs, of which the first is there from the start, or all are, and what they do.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub cpus: u8,
+    pub booting: bool,
+    pub boot_ram: bool,
+    pub steps: Vec<Step>,
+}
+
+fn policy() -> impl Strategy<Value = LeafPolicy> {
+    prop_oneof![Just(LeafPolicy::Largest), Just(LeafPolicy::Linux), Just(LeafPolicy::Pages)]
+}
+
+fn store() -> impl Strategy<Value = Store> {
+    prop_oneof![
+        4 => Just(Store::Ram),
+        6 => (0_u64..4).prop_map(|reserve| Store::Tight { reserve }),
+        3 => (0_u64..8, 1_u64..40).prop_map(|(reserve, spare)| Store::Roomy { reserve, spare }),
+        2 => Just(Store::Unaligned),
+        1 => Just(Store::Short),
+        1 => Just(Store::Elsewhere),
+        1 => Just(Store::Huge),
+    ]
+}
+
+fn arena() -> impl Strategy<Value = Arena> {
+    prop_oneof![3 => Just(Arena::Near), 2 => Just(Arena::Far), 1 => Just(Arena::Bare)]
+}
+
+fn extent() -> impl Strategy<Value = Extent> {
+    prop_oneof![
+        5 => (0_u64..8, 1_u64..3).prop_map(|(at, count)| Extent::Units { at, count }),
+        1 => (0_u64..2).prop_map(|at| Extent::Big { at }),
+    ]
+}
+
+fn add() -> impl Strategy<Value = Operation> {
+    (arena(), extent(), store(), policy()).prop_map(|(arena, extent, store, policy)| {
+        // Large ranges in pages take thousands of descriptors and show nothing that small ones don't.
+        let policy = if matches!(extent, Extent::Big { .. }) { LeafPolicy::Largest } else { policy };
+        Operation::Add { arena, extent, store, policy }
+    })
+}
+
+fn populate() -> impl Strategy<Value = Operation> {
+    (0_u64..40, 1_u64..20, store(), policy(), prop::bool::weighted(0.9))
+        .prop_map(|(at, count, store, policy, whole)| Operation::Populate { at, count, store, policy, whole })
+}
+
+fn map() -> impl Strategy<Value = Operation> {
+    (0_u64..40, 1_u64..40, 0_usize..4, prop::bool::weighted(0.9), policy())
+        .prop_map(|(below, pages, kind, whole, policy)| Operation::Map { below, pages, kind, whole, policy })
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let over = (any::<usize>(), any::<bool>(), any::<bool>());
+    let misaligned = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    prop_oneof![
+        8 => add(),
+        4 => any::<usize>().prop_map(Operation::Remove),
+        2 => over.prop_map(|(which, from_before, to_behind)| Operation::AddOver { which, from_before, to_behind }),
+        1 => any::<usize>().prop_map(Operation::RemoveForeign),
+        1 => misaligned.prop_map(|(start, by_page, empty)| Operation::AddMisaligned { start, by_page, empty }),
+        3 => populate(),
+        2 => any::<usize>().prop_map(Operation::Depopulate),
+        3 => map(),
+        2 => any::<usize>().prop_map(Operation::Unmap),
+        3 => Just(Operation::Synchronise),
+        1 => Just(Operation::Online),
+    ]
+}
+
+/// A step by any CPU.
+pub fn step() -> impl Strategy<Value = Step> {
+    (0_u8..4, operation()).prop_map(|(cpu, operation)| Step { cpu, operation })
+}
+
+/// A case of up to `most` steps.
+pub fn case(most: usize) -> impl Strategy<Value = Case> {
+    (2_u8..=4, any::<bool>(), any::<bool>(), prop::collection::vec(step(), 1..=most))
+        .prop_map(|(cpus, booting, boot_ram, steps)| Case { cpus, booting, boot_ram, steps })
+}

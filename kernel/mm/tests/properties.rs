@@ -1,0 +1,167 @@
+//! The whole core against the adversary: sequences of operations at every row of the geometry table, with struct pages of
+//! 16 to 128 bytes, every kind of storage and of leaves, probed on every CPU before every call of the seam.
+//!
+//! After each operation every invariant of `common/invariants.rs` must hold; that file says which are held where, and which
+//! can't be expressed. `VMEMMAP_THOROUGH=N` tries N times as many and longer sequences, `VMEMMAP_SEED=N` other ones.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::abstraction::Picture;
+use common::geometry::{Arena, ROWS, Row};
+use common::operation::{self, Case, Extent, Operation, Step, Store};
+use common::scene::{Verdict, scene};
+use common::{Counts, GIB};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use vmemmap::granule::GranuleSize;
+use vmemmap::leaf::LeafPolicy;
+
+/// log2 of the struct page sizes.
+const PAGE_SHIFTS: [u32; 4] = [4, 5, 6, 7];
+
+/// A runner of `cases` cases whose random numbers come from the seed and `stream`.
+fn runner(cases: u64, stream: u64) -> TestRunner {
+    let config = Config { cases: cases as u32, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&common::seed().to_le_bytes());
+    seed[8..16].copy_from_slice(&stream.to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
+}
+
+fn play(row: Row, page_shift: u32, case: &Case, counts: &Arc<Counts>) -> Vec<Verdict> {
+    let mut scene = scene(row, page_shift, case, counts);
+    let verdicts = case.steps.iter().map(|step| scene.apply(step)).collect();
+    scene.finish();
+    verdicts
+}
+
+fn sequences(granule: GranuleSize, test: &str) {
+    let counts = Counts::new();
+    let most = if common::thorough() > 1 { 40 } else { 12 };
+    for (stream, row) in (0..).zip(ROWS).filter(|(_, row)| row.granule == granule) {
+        for page_shift in PAGE_SHIFTS {
+            let run = runner(3 * common::thorough(), stream * 8 + u64::from(page_shift)).run(
+                &operation::case(most),
+                |case| {
+                    play(row, page_shift, &case, &counts);
+                    Ok(())
+                },
+            );
+            run.unwrap_or_else(|error| panic!("{row:?}, struct pages of {} bytes: {error}", 1 << page_shift));
+        }
+    }
+    counts.print(test);
+    let missing: Vec<_> = Verdict::ALL.into_iter().filter(|verdict| counts.how_many(*verdict) == 0).collect();
+    assert!(missing.is_empty(), "no operation ended with {missing:?}");
+}
+
+/// A root at 0x1000 whose last slot is `value`, and a table at 0x2000 with `entries`.
+fn picture_of(value: u64, entries: &[(u64, u64)]) -> Picture {
+    ROWS[1].form(0x1000).read(|table, count| {
+        let entry = |index| match table {
+            0x1000 if index == 511 => value,
+            0x2000 => entries.iter().find(|(at, _)| *at == index).map_or(0, |(_, value)| *value),
+            _ => 0,
+        };
+        (0..count).map(entry).collect()
+    })
+}
+
+#[test]
+fn the_abstraction_function_notices_what_is_malformed() {
+    let last_gib = GIB.wrapping_neg();
+    let block = picture_of(0x00e8_0000_4000_0701, &[]);
+    assert_eq!((block.flaws.len(), block.at(last_gib + 5).map(|(pa, _)| pa)), (0, Some(GIB + 5)));
+    assert_eq!(block.at(last_gib - 1), None);
+    assert_eq!(picture_of(0x00e8_0000_4020_0701, &[]).flaws.len(), 1, "a block out of line");
+    let run: Vec<_> = (0..16).map(|index| (16 + index, 0x00f8_0001_0000_0701 + (index << 21))).collect();
+    let whole = picture_of(0x2003, &run);
+    assert_eq!((whole.flaws.len(), whole.leaves.len(), whole.tables.len()), (0, 16, 2));
+    assert_eq!(picture_of(0x2003, &run[..15]).flaws.len(), 15, "a run without its last member");
+    let elsewhere: Vec<_> = run.iter().map(|(index, value)| (index + 1, *value)).collect();
+    assert!(!picture_of(0x2003, &elsewhere).flaws.is_empty(), "a run out of line");
+    assert_eq!(picture_of(0x2003, &[(0, 0x2003)]).flaws.len(), 1, "a table linked twice");
+    let words = picture_of(0x2003, &[(1, 0x00e8_0000_5000_0402)]);
+    assert_eq!((words.leaves.len(), words.slots.len()), (0, 2), "what is invalid is a slot in use, and no leaf");
+}
+
+/// Neighbours that share tables, and their removal.
+fn in_order(order: [usize; 3], policy: LeafPolicy, arena: Arena) -> Case {
+    let step = |operation| Step { cpu: 0, operation };
+    let stores = [Store::Ram, Store::Tight { reserve: 1 }, Store::Unaligned];
+    let mut steps: Vec<_> = (0..)
+        .zip(stores)
+        .map(|(at, store)| step(Operation::Add { arena, extent: Extent::Units { at, count: 1 }, store, policy }))
+        .collect();
+    let mut left = vec![0, 1, 2];
+    for which in order {
+        let index = left.iter().position(|one| *one == which).expect("each once");
+        left.remove(index);
+        steps.push(step(Operation::Remove(index)));
+    }
+    Case { cpus: 2, booting: false, boot_ram: false, steps }
+}
+
+/// L8.
+#[test]
+fn ranges_go_in_any_order_and_leave_their_neighbours_alone() {
+    let counts = Counts::new();
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let kinds = [(LeafPolicy::Linux, Arena::Near), (LeafPolicy::Largest, Arena::Far), (LeafPolicy::Pages, Arena::Far)];
+    for (number, row) in ROWS.into_iter().enumerate() {
+        let (policy, arena) = kinds[number % 3];
+        for order in orders {
+            let verdicts = play(row, 6, &in_order(order, policy, arena), &counts);
+            assert!(verdicts.iter().all(|verdict| verdict.is_change()), "{row:?} {order:?}: {verdicts:?}");
+        }
+    }
+    counts.print("any_order");
+}
+
+/// The case without what is measured in something else than units: sizes of large leaves, and hot-plug where struct pages
+/// are also populated page by page.
+fn in_units(mut case: Case) -> Case {
+    for step in &mut case.steps {
+        if let Operation::Add { arena, extent, .. } = &mut step.operation {
+            if *arena == Arena::Bare {
+                *arena = Arena::Far;
+            }
+            if let Extent::Big { at } = *extent {
+                *extent = Extent::Units { at, count: 1 };
+            }
+        }
+    }
+    case
+}
+
+/// L9.
+#[test]
+fn the_same_sequence_has_the_same_results_at_every_granule() {
+    let counts = Counts::new();
+    let rows = [ROWS[4], ROWS[10], ROWS[16]];
+    let run = runner(12 * common::thorough(), 1000).run(&operation::case(8), |case| {
+        let case = in_units(case);
+        let [first, second, third] = rows.map(|row| play(row, 6, &case, &counts));
+        assert_eq!(first, second, "4K and 16K");
+        assert_eq!(first, third, "4K and 64K");
+        Ok(())
+    });
+    run.unwrap_or_else(|error| panic!("{error}"));
+    counts.print("every_granule");
+}
+
+#[test]
+fn sequences_keep_every_invariant_at_4k() {
+    sequences(GranuleSize::K4, "sequences_4k");
+}
+
+#[test]
+fn sequences_keep_every_invariant_at_16k() {
+    sequences(GranuleSize::K16, "sequences_16k");
+}
+
+#[test]
+fn sequences_keep_every_invariant_at_64k() {
+    sequences(GranuleSize::K64, "sequences_64k");
+}

@@ -1,0 +1,66 @@
+//! The allocator of a mutant.
+
+use core::cell::Cell;
+
+use vmemmap::addr::PhysAddr;
+use vmemmap::seam::{Allocation, Frames};
+
+use crate::fault::{Astray, Fault};
+
+/// Frames on their way from the machine to the wrong allocator.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    lost: Cell<Option<Allocation>>,
+}
+
+// SAFETY: a mutant and its allocator are used by one thread.
+unsafe impl Sync for Ledger {}
+
+impl Ledger {
+    /// With nothing in it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { lost: Cell::new(None) }
+    }
+
+    pub(crate) fn lose(&self, frames: Allocation) {
+        self.lost.set(Some(frames));
+    }
+}
+
+/// An allocator with one fault.
+#[derive(Debug)]
+pub struct MutatedFrames<F> {
+    frames: F,
+    fault: Fault,
+    ledger: &'static Ledger,
+    /// The allocator has run dry, and nothing has been taken since.
+    dry: bool,
+}
+
+impl<F: Frames> MutatedFrames<F> {
+    /// `frames` with `fault`; the ledger is that of the machine.
+    pub const fn new(frames: F, fault: Fault, ledger: &'static Ledger) -> Self {
+        Self { frames, fault, ledger, dry: false }
+    }
+}
+
+// SAFETY: it is not: that is the point. Only suites that expect the damage use it, each on a machine of its own.
+unsafe impl<F: Frames> Frames for MutatedFrames<F> {
+    fn take(&mut self, bytes: u64) -> Option<PhysAddr> {
+        let frame = self.frames.take(bytes);
+        self.dry = frame.is_none();
+        frame
+    }
+
+    fn give(&mut self, frame: PhysAddr, bytes: u64) {
+        match self.fault {
+            Fault::Frames(Astray::NoRollback) if self.dry => {}
+            Fault::Frames(Astray::Swapped) => match self.ledger.lost.take() {
+                Some(lost) => self.frames.give(lost.start, lost.bytes),
+                None => self.frames.give(frame, bytes),
+            },
+            _ => self.frames.give(frame, bytes),
+        }
+    }
+}
