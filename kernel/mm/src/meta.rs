@@ -157,3 +157,28 @@ unsafe impl Meta for StructPage {
         Self { flags, next: 0, previous: 0, mapping: 0, index: 0, data: 0, counts: Self::COUNTS, private: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small enough for Miri, which looks at the one place that turns bytes into struct pages.
+    #[test]
+    fn every_byte_of_the_memory_becomes_struct_pages_of_the_right_role() {
+        let mut memory = [const { MaybeUninit::<StructPage>::uninit() }; 21];
+        let bytes = memory.len() * size_of::<StructPage>();
+        // SAFETY: any byte may be seen as one that is not initialised, and whole struct pages are written.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), bytes) };
+        let roles = Roles { reserve_end: Pfn::new(102), altmap_end: Pfn::new(111), rest: Role::Device };
+        initialise::<StructPage>(bytes, Pfn::new(100), &roles);
+        for (page, pfn) in memory.iter().zip(100..) {
+            let role = match pfn {
+                ..102 => Role::Reserve,
+                102..111 => Role::Altmap,
+                _ => Role::Device,
+            };
+            // SAFETY: `initialise` has written all of them.
+            assert_eq!(unsafe { page.assume_init_ref() }, &StructPage::new(Pfn::new(pfn), role), "{pfn}");
+        }
+    }
+}

@@ -86,6 +86,9 @@ impl Adversary {
             Entry::Leaf(leaf) => self.leave_leaf(cpus, by, level, va, leaf),
             Entry::Table { pa, .. } => {
                 self.cache.add(level, va, Held::Table(pa), cpus, by);
+                if !self.tables.get(&pa).is_some_and(|home| (home.level, home.va) == (level + 1, va)) {
+                    return; // it stands elsewhere, which has been told
+                }
                 self.drop_olds(cpus, pa, level + 1, va);
                 for (_, va, value) in self.entries_of(pa, level + 1, va) {
                     self.drop_cached(cpus, by, level + 1, va, self.geometry.entry(value, level + 1));
@@ -155,8 +158,10 @@ impl Adversary {
             self.break_rule(Rule::Unordered, format!("a walk may read what slot {slot:#x} of the table held before"));
         }
         match self.tables.get(&table) {
+            // Nor is it followed: a table that links to itself has no end.
             Some(home) if (home.level, home.va) != (level, va) && self.reached_by(table, home.level, home.va) != 0 => {
                 self.break_rule(Rule::Accounts, format!("table {table:#x} is linked a second time"));
+                return;
             }
             _ => {}
         }
