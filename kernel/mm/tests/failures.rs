@@ -52,16 +52,30 @@ fn fail_each(row: Row, page_shift: u32, case: &Case, counts: &Arc<Counts>) -> u6
     failures
 }
 
-#[test]
-fn every_allocation_of_every_operation_may_fail() {
+fn fail_every_operation(granule: GranuleSize, test: &str) {
     let counts = Counts::new();
-    for (number, row) in (0..).zip(ROWS) {
+    for (number, row) in (0..).zip(ROWS).filter(|(_, row)| row.granule == granule) {
         let steps = (0..).zip(spread(row)).map(|(cpu, operation)| Step { cpu, operation }).collect();
         let case = Case { cpus: 2, booting: false, boot_ram: number % 2 == 0, steps };
         let failures = fail_each(row, 4 + number % 4, &case, &counts);
         assert!(failures > 10, "{row:?}: only {failures} allocations");
     }
-    counts.print("failures_spread");
+    counts.print(test);
+}
+
+#[test]
+fn every_allocation_of_every_operation_may_fail_at_4k() {
+    fail_every_operation(GranuleSize::K4, "failures_4k");
+}
+
+#[test]
+fn every_allocation_of_every_operation_may_fail_at_16k() {
+    fail_every_operation(GranuleSize::K16, "failures_16k");
+}
+
+#[test]
+fn every_allocation_of_every_operation_may_fail_at_64k() {
+    fail_every_operation(GranuleSize::K64, "failures_64k");
 }
 
 #[test]

@@ -1,13 +1,20 @@
-//! Hot-plug on a hostile machine: the input says which geometry, which operations by which CPUs, and of which each
-//! allocation fails in turn. After each operation every invariant of the property tests is judged.
+//! Hot-plug on a hostile machine: the input says which geometry, which operations by which CPUs, which allocation of each
+//! fails, and what other CPUs do in the middle of it. After each operation every invariant of the property tests is judged.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vmemmap::leaf::LeafPolicy;
+use vmemmap::sim::World;
+use vmemmap::sim::world::Call;
+use vmemmap::trace::{Event, Word};
 
 use super::bytes::Bytes;
 use super::common::Counts;
 use super::common::geometry::{Arena, ROWS, Row};
 use super::common::operation::{Case, Extent, Operation, Step, Store};
-use super::common::scene::scene;
+use super::common::scene::{Verdict, scene};
+use super::common::watch::Watch;
 
 /// Longer inputs find nothing that these do not.
 const MOST_STEPS: usize = 24;
@@ -27,24 +34,77 @@ fn play(row: Row, mut bytes: Bytes<'_>) {
     let (cpus, flags) = (1 + bytes.below(4) as u8, bytes.byte());
     let case = Case { cpus, booting: flags & 1 == 1, boot_ram: flags & 0x1e == 0x1e, steps: Vec::new() };
     let mut scene = scene(row, page_shift, &case, &Counts::new());
+    let schedule = Arc::new(Schedule::new(scene.watch().clone(), cpus));
+    let hook = schedule.clone();
+    scene.world().set_hook(Arc::new(move |world, cpu| hook.run(world, cpu)));
     for _ in 0..MOST_STEPS {
         if bytes.is_empty() {
             break;
         }
         let step = Step { cpu: bytes.byte() & 3, operation: operation(&mut bytes) };
         // Most of the time nothing fails.
-        if bytes.byte() > 192 && takes_few_frames(&step.operation) {
-            scene.apply_with_failures(&step);
-        } else {
-            scene.apply(&step);
+        let budget = bytes.byte().checked_sub(193).map(u64::from);
+        schedule.set(&mut bytes);
+        scene.world().set_budget(budget);
+        let verdict = scene.apply(&step);
+        scene.world().set_budget(None);
+        if verdict == Verdict::OutOfRam {
+            assert!(scene.apply(&step).is_change(), "{step:?} fails for good after an allocation was refused");
         }
     }
     scene.finish();
 }
 
-/// Whether each allocation can fail in turn in a moment: it takes tables only, no frame for each page of struct pages.
-const fn takes_few_frames(operation: &Operation) -> bool {
-    !matches!(operation, Operation::Add { store: Store::Ram, .. } | Operation::Populate { store: Store::Ram, .. })
+/// What other CPUs do before the calls that one CPU makes.
+struct Schedule {
+    watch: Arc<Watch>,
+    cpus: u8,
+    /// How many calls to wait, who, and what; the next is the last.
+    turns: Mutex<Vec<(usize, u8, u8)>>,
+    waited: AtomicUsize,
+}
+
+impl Schedule {
+    const fn new(watch: Arc<Watch>, cpus: u8) -> Self {
+        Self { watch, cpus, turns: Mutex::new(Vec::new()), waited: AtomicUsize::new(0) }
+    }
+
+    /// What is to happen during the next operation.
+    fn set(&self, bytes: &mut Bytes<'_>) {
+        let count = bytes.byte() & 3;
+        let turn = |_| {
+            let (who, wait) = (bytes.byte(), bytes.byte());
+            (usize::from(wait), who & 3, who >> 2 & 3)
+        };
+        *self.turns.lock().unwrap_or_else(PoisonError::into_inner) = (0..count).map(turn).collect();
+        self.waited.store(0, Relaxed);
+    }
+
+    /// The hook.
+    fn run(&self, world: &World, running: u8) {
+        // What is decided by reads alone must do nothing: so nothing is done between them.
+        if world.call(running) == Some(Call::Event) {
+            self.take_turn(world, running);
+        }
+        self.watch.look(world);
+    }
+
+    fn take_turn(&self, world: &World, running: u8) {
+        let waited = self.waited.fetch_add(1, Relaxed);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, cpu, what)) = turns.pop_if(|(wait, ..)| *wait <= waited) else { return };
+        drop(turns);
+        self.waited.store(0, Relaxed);
+        let cpu = cpu % self.cpus;
+        if cpu == running {
+            return;
+        }
+        match what {
+            0 | 1 => world.event(Event::Isb { cpu }),
+            2 => world.event(Event::Dsb { cpu, option: Word::new("ish") }),
+            _ => self.watch.probe_all(world),
+        }
+    }
 }
 
 fn policy(bytes: &mut Bytes<'_>) -> LeafPolicy {

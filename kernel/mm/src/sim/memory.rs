@@ -6,6 +6,9 @@ use super::geometry::Leaf;
 use super::{Adversary, Outcome, Rule};
 use crate::trace::Word;
 
+/// Why a table may not be linked: its frame holds anything.
+pub const NEVER_ZEROED: &str = "it was never zeroed";
+
 /// Frames that are taken.
 #[derive(Debug, Default)]
 pub struct Allocation {
@@ -63,7 +66,7 @@ impl Adversary {
     pub(super) fn unready(&self, pa: u64) -> Option<&'static str> {
         let (_, fresh) = self.fresh.range(..=pa).rev().find(|(start, fresh)| pa - **start < fresh.len)?;
         match fresh {
-            Fresh { zeroed_by: None, .. } => Some("it was never zeroed"),
+            Fresh { zeroed_by: None, .. } => Some(NEVER_ZEROED),
             Fresh { ordered: false, .. } => Some("nothing orders its zeroing before the link"),
             _ => None,
         }
@@ -111,13 +114,15 @@ impl Adversary {
         }
     }
 
+    /// Whether the frame at `pa` is taken.
+    pub(super) fn is_out(&self, pa: u64) -> bool {
+        self.allocations.keys().any(|(start, len, _)| *start <= pa && pa - start < *len)
+    }
+
     /// Stores into tables that the trace does not show: nothing can be said about them.
     #[must_use]
     pub fn unjudged(&self) -> usize {
-        let known = |slot: u64| {
-            let taken = |&(pa, len, _): &(u64, u64, Word)| pa <= slot && slot < pa.saturating_add(len);
-            self.place(slot).is_some() || self.allocations.keys().any(taken)
-        };
+        let known = |slot: u64| self.place(slot).is_some() || self.is_out(slot);
         self.slots.iter().filter(|(slot, state)| state.stored > 0 && !known(**slot)).count()
     }
 

@@ -2,16 +2,23 @@
 
 use super::cache::Held;
 use super::geometry::{Entry, Leaf};
+use super::memory::NEVER_ZEROED;
 use super::{Adversary, Home, Old, Rule};
 
 impl Adversary {
     pub(super) fn write(&mut self, cpu: u8, slot: u64, old: u64, new: u64) {
+        // What a fresh frame holds is anybody's guess.
+        let never_zeroed = self.unready(slot) == Some(NEVER_ZEROED);
+        let arbitrary = never_zeroed && !self.slots.contains_key(&slot);
+        if never_zeroed && !self.is_out(slot) {
+            self.break_rule(Rule::Accounts, "the frame of this slot was given back");
+        }
         let state = self.slots.entry(slot).or_default();
         let value = state.value;
         let rival = state.olds.iter().find(|old| old.writer != cpu && old.pending != 0).map(|old| old.writer);
         if let Some(rival) = rival {
             self.break_rule(Rule::Race, format!("CPU {rival} wrote there, and no DSB of its own since"));
-        } else if value != old {
+        } else if value != old && !arbitrary {
             self.break_rule(Rule::Race, format!("the slot holds {value:#x}: another store came between"));
         }
         match self.place(slot) {
@@ -86,7 +93,7 @@ impl Adversary {
             Entry::Leaf(leaf) => self.leave_leaf(cpus, by, level, va, leaf),
             Entry::Table { pa, .. } => {
                 self.cache.add(level, va, Held::Table(pa), cpus, by);
-                if !self.tables.get(&pa).is_some_and(|home| (home.level, home.va) == (level + 1, va)) {
+                if self.tables.get(&pa).is_none_or(|home| (home.level, home.va) != (level + 1, va)) {
                     return; // it stands elsewhere, which has been told
                 }
                 self.drop_olds(cpus, pa, level + 1, va);

@@ -176,15 +176,14 @@ impl Adversary {
             let visible = if self.has(Rule::Order) { usize::MAX } else { 1 };
             let again = |value| match (held, self.geometry.entry(value, level)) {
                 (Held::Table(table), Entry::Table { pa, .. }) => pa == table,
-                (Held::Leaf(leaf), Entry::Leaf(now)) => now.pa == leaf.pa && now.attributes == leaf.attributes,
+                (Held::Leaf(leaf), Entry::Leaf(now)) => now == leaf,
                 _ => false,
             };
             let by_run = |leaf: Leaf| {
                 leaf.contiguous
                     && self.has(Rule::Rewalk)
                     && self.leaves(cpu, table, level, va, true)[self.leaves(cpu, table, level, va, false).len()..]
-                        .iter()
-                        .any(|now| now.pa == leaf.pa && now.attributes == leaf.attributes)
+                        .contains(&leaf)
             };
             self.readable(cpu, slot).take(visible).any(again) || matches!(held, Held::Leaf(leaf) if by_run(leaf))
         })

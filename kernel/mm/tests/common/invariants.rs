@@ -70,6 +70,12 @@ impl RegionView {
         Some((first << form.shift, altmap.free() << form.shift))
     }
 
+    /// The frames that its driver keeps.
+    fn reserve(&self, form: &Form) -> std::ops::Range<u64> {
+        let frames = self.altmap.map_or(0, |altmap| altmap.reserve());
+        self.start..self.start + (frames << form.shift)
+    }
+
     const fn contains(&self, pa: u64) -> bool {
         pa.wrapping_sub(self.start) < self.bytes
     }
@@ -175,7 +181,10 @@ pub fn i7_leaves_are_well_formed(form: &Form, picture: &Picture, mair: u64) {
 /// I8: barriers and invalidations are as many as the operation needs, and a whole TLB is emptied only for a batch of more
 /// leaves than a table holds.
 pub fn i8_barriers_and_invalidations_are_bounded(change: &Change, verdict: Verdict) {
-    let count = |wanted: fn(&Event) -> bool| change.events.iter().filter(|event| wanted(event)).count();
+    // What other CPUs do in the meantime is not its doing.
+    let running = change.events.iter().find(|event| matches!(event, Event::Begin { .. })).and_then(Event::cpu);
+    let own = |event: &&Event| event.cpu() == running;
+    let count = |wanted: fn(&Event) -> bool| change.events.iter().filter(own).filter(|event| wanted(event)).count();
     let barriers = count(|event| matches!(event, Event::Dsb { .. }));
     let synchronisations = count(|event| matches!(event, Event::Isb { .. }));
     let invalidations = count(|event| matches!(event, Event::Tlbi { .. }));
@@ -282,6 +291,8 @@ pub fn l10_altmaps_are_apart(form: &Form, regions: &[RegionView]) {
             assert!(meets.is_none(), "L10: a storage zone in another device");
         }
         for pa in region.frames() {
+            let reserved = regions.iter().any(|region| region.reserve(form).contains(&pa));
+            assert!(!reserved, "L10: {pa:#x} belongs to a driver");
             assert_eq!(owners.insert(pa, number), None, "L10: {pa:#x} is a struct page's frame twice");
         }
     }

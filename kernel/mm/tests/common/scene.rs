@@ -154,6 +154,10 @@ pub trait Play {
     fn apply_with_failures(&mut self, step: &Step) -> u64;
     /// Takes everything away and checks that nothing is left.
     fn finish(&mut self);
+    /// The machine, for its frames and its hook.
+    fn world(&self) -> &World;
+    /// Who probes it.
+    fn watch(&self) -> &Arc<Watch>;
 }
 
 /// A scene for `row` with struct pages of 2^`page_shift` bytes.
@@ -319,9 +323,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let events = self.world.events_from(before.events);
         let change = Change { form: &self.form, before, after: &after, touched: &done.touched, events: &events };
         if done.verdict.is_change() {
+            invariants::l11_shared_tables_survive(&change, &self.watch.claims());
             invariants::i2_nothing_outside_of_the_range_changes(&change);
             invariants::i8_barriers_and_invalidations_are_bounded(&change, done.verdict);
-            invariants::l11_shared_tables_survive(&change, &self.watch.claims());
         } else {
             invariants::i9_a_refusal_changes_nothing(&change);
             let silent = matches!(done.verdict, Verdict::OutOfRam | Verdict::Idle);
@@ -472,6 +476,14 @@ impl<G: Granule, P: Meta> Play for Scene<G, P> {
             self.apply(&step(Operation::Unmap(0)));
         }
         invariants::i6_what_is_removed_leaves_nothing(&self.first, &self.picture());
+    }
+
+    fn world(&self) -> &World {
+        &self.world
+    }
+
+    fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 }
 
