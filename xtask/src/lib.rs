@@ -71,7 +71,7 @@ enum Command {
     Test {
         /// Only tests whose name contains this
         filter: Option<String>,
-        /// The long form: twenty times as many random cases, and a report of what was tried and reached
+        /// The long form: ten times as many random cases, and a report of what was tried and reached
         #[arg(long)]
         thorough: bool,
     },

@@ -10,7 +10,7 @@ use crate::tool::Tool;
 use crate::{build, setup};
 
 /// How many times as many cases the long form tries.
-const THOROUGH: &str = "20";
+const THOROUGH: &str = "10";
 
 /// The host's tests.
 const HOST: &[&str] = &["-p", "vmemmap", "-p", "mutants", "-p", "xtask"];

@@ -20,6 +20,34 @@ const SLOT: u64 = L3 + 8;
 const PAGE_VA: u64 = VA + 0x1000;
 const NEXT: u64 = (FRAME + 0x1000) | PAGE;
 
+/// What a report of these tests is measured against.
+#[test]
+fn every_rule_and_every_state_has_a_name() {
+    use Rule::*;
+    let rules = [
+        Rebuilt,
+        LiveChange,
+        Unzeroed,
+        Unordered,
+        LinkedTwice,
+        Children,
+        Frozen,
+        Early,
+        Run,
+        PartialRun,
+        Unfinished,
+        FreedTable,
+        FreedFrame,
+        Reused,
+        Touched,
+        Unseen,
+    ];
+    rules.iter().for_each(|rule| println!("@all refusals {}", rule.name()));
+    println!("@all states IC VU VD V B0 B1 B2 B3 P0 P1 P2 P3");
+    let names: std::collections::BTreeSet<_> = rules.iter().map(|rule| rule.name()).collect();
+    assert_eq!(names.len(), rules.len(), "names are unique");
+}
+
 #[test]
 fn a_leaf_is_made_and_taken_away() {
     tape().write(SLOT, NEXT).publish().end().touch(PAGE_VA).unmap(SLOT, PAGE_VA).end().passes();

@@ -53,6 +53,12 @@ fn sequences(granule: GranuleSize, test: &str) {
     }
     counts.print(test);
     let missing: Vec<_> = Verdict::ALL.into_iter().filter(|verdict| counts.how_many(*verdict) == 0).collect();
+    for verdict in Verdict::ALL {
+        println!("@all verdicts {verdict:?}");
+        if !missing.contains(&verdict) {
+            println!("@reached verdicts {verdict:?}");
+        }
+    }
     assert!(missing.is_empty(), "no operation ended with {missing:?}");
 }
 

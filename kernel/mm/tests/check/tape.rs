@@ -141,6 +141,8 @@ impl Tape {
     /// The last event, and no other, breaks `rule` on `at`, which is in `state`; the window says the same, however long ago
     /// the rest was.
     pub fn breaks(&self, rule: Rule, at: At, state: State) {
+        println!("@reached refusals {}", rule.name());
+        println!("@reached states {state:?}");
         for padding in [0, 10, 60, 63, 64, 200] {
             let events = self.padded(padding);
             let (check, legal) = judge(&events);
