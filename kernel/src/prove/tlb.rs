@@ -20,8 +20,8 @@ const TOUCHED: usize = 12;
 /// What an entry of QEMU's TLB covers, whatever the granule.
 const QEMU_PAGE_BYTES: u64 = 4096;
 
-/// Entries of QEMU's TLB when it is smallest.
-const PLACES: u64 = 256;
+/// Entries of QEMU's TLB when it is smallest: it shrinks to this on a busy host (`CPU_TLB_DYN_MIN_BITS`).
+const PLACES: u64 = 64;
 
 /// How far apart neighbours among the touched pages are, in places.
 const SPREAD: u64 = 21;
