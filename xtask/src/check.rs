@@ -29,6 +29,8 @@ struct Verdict {
     header: Header,
     events: usize,
     violations: Vec<Violation>,
+    /// As the adversary has numbered them.
+    taken: Vec<Event>,
     /// Frames that were taken and not given back.
     outstanding: usize,
     /// Stores into tables that the trace does not show.
@@ -60,17 +62,20 @@ fn judge(text: &str, cpus: u32) -> Result<Verdict, String> {
     let running = header.cpus as u8;
     header.cpus = header.cpus.max(cpus);
     let mut adversary = Adversary::new(header);
-    let mut verdict = Verdict { header, events: 0, violations: Vec::new(), outstanding: 0, unjudged: 0 };
+    let mut verdict =
+        Verdict { header, events: 0, violations: Vec::new(), taken: Vec::new(), outstanding: 0, unjudged: 0 };
     for event in events {
         verdict.events +=
             usize::from(!matches!(event, Ok(Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. })));
         let event = event?;
+        verdict.taken.push(event);
         if let Err(violation) = adversary.step(event) {
             verdict.violations.push(*violation);
         }
         // CPUs that only look on run from the start, as the first one does.
         if let (Event::Regs { cpu: 0, ttbr1, tcr, mair, sctlr }, 0) = (event, verdict.events) {
             for cpu in running..header.cpus as u8 {
+                verdict.taken.push(Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
                 let _ = adversary.step(Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
             }
         }
@@ -98,6 +103,15 @@ fn check_header(header: Header) -> Result<(), String> {
 }
 
 impl Verdict {
+    /// What led to a violation: the event that took out what is at stake, if it was long before, and the last ones.
+    fn events_of<'a>(&'a self, violation: &'a Violation) -> impl Iterator<Item = (usize, Event)> + 'a {
+        let from = violation.history.len().saturating_sub(SHOWN);
+        let last = violation.history[from..].iter().copied();
+        let first = last.clone().next().map_or(0, |(number, _)| number);
+        let since = violation.since.filter(|since| *since < first).map(|since| (since, self.taken[since - 1]));
+        since.into_iter().chain(last)
+    }
+
     fn show(&self, most: usize) {
         let Header { granule, va_bits, cpus, .. } = self.header;
         println!("trace     {granule}, {va_bits}-bit addresses, {cpus} CPU, {} events", self.events);
@@ -105,8 +119,7 @@ impl Verdict {
             println!("broken    {}", violation.rule);
             println!("  source  {}", violation.rule.source());
             println!("  why     {}", violation.why);
-            let from = violation.history.len().saturating_sub(SHOWN);
-            violation.history[from..].iter().for_each(|(number, event)| println!("  {number:>7} {event}"));
+            self.events_of(violation).for_each(|(number, event)| println!("  {number:>7} {event}"));
         }
         match self.violations.len() {
             0 => println!("verdict   nothing is wrong"),

@@ -60,6 +60,8 @@ pub struct Violation {
     pub number: usize,
     /// The event.
     pub event: Event,
+    /// The number of the event that took out, or made, what is at stake.
+    pub since: Option<usize>,
     /// The events up to it, with it, as far back as they are kept.
     pub history: Vec<(usize, Event)>,
 }
@@ -239,7 +241,16 @@ impl Adversary {
         if self.has(rule) && self.found.is_none() {
             let history: Vec<_> = self.history.iter().rev().copied().collect();
             let (number, event) = self.history[0];
-            self.found = Some(Box::new(Violation { rule, why: why.into(), number, event, history }));
+            self.found = Some(Box::new(Violation { rule, why: why.into(), number, event, since: None, history }));
+        }
+    }
+
+    /// The same about `va`.
+    fn break_rule_at(&mut self, va: u64, rule: Rule, why: impl Into<String>) {
+        if self.has(rule) && self.found.is_none() {
+            self.break_rule(rule, why);
+            let since = self.last_store(va);
+            self.found.iter_mut().for_each(|found| found.since = since);
         }
     }
 

@@ -42,7 +42,9 @@ fn every_rule_and_every_state_has_a_name() {
         Touched,
         Unseen,
     ];
-    rules.iter().for_each(|rule| println!("@all refusals {}", rule.name()));
+    for rule in rules {
+        println!("@all refusals {}", rule.name());
+    }
     println!("@all states IC VU VD V B0 B1 B2 B3 P0 P1 P2 P3");
     let names: std::collections::BTreeSet<_> = rules.iter().map(|rule| rule.name()).collect();
     assert_eq!(names.len(), rules.len(), "names are unique");

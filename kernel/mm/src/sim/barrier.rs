@@ -178,8 +178,8 @@ impl Adversary {
     /// What an operation of `cpu` did must be complete (E2, E8).
     pub(super) fn end(&mut self, cpu: u8) {
         self.judge_runs(cpu);
-        if let Some((rule, why)) = self.unforgotten(cpu) {
-            self.break_rule(rule, why);
+        if let Some((va, rule, why)) = self.unforgotten(cpu) {
+            self.break_rule_at(va, rule, why);
         }
         if let Some((rule, why)) = self.unpublished(cpu) {
             self.break_rule(rule, why);
@@ -187,15 +187,19 @@ impl Adversary {
         self.expect_clean_registers(cpu);
     }
 
-    fn unforgotten(&self, cpu: u8) -> Option<(Rule, String)> {
+    fn unforgotten(&self, cpu: u8) -> Option<(u64, Rule, String)> {
         let own = 1 << cpu;
         let mut created = self.cache.all().filter(|(_, _, stale)| stale.by == cpu);
         if let Some((level, va, stale)) = created.find(|(_, _, stale)| stale.cpus & !stale.awaits != 0) {
             let why = self.reason((stale.cpus & !stale.awaits).trailing_zeros() as u8, va);
-            return Some((Rule::Forgotten, format!("a level {level} entry for {va:#x} may still be cached: {why}")));
+            return Some((
+                va,
+                Rule::Forgotten,
+                format!("a level {level} entry for {va:#x} may still be cached: {why}"),
+            ));
         }
         let (level, va, _) = self.cache.all().find(|(_, _, stale)| stale.awaits & own != 0)?;
-        Some((Rule::Synchronised, format!("no ISB since the level {level} entry for {va:#x} was invalidated")))
+        Some((va, Rule::Synchronised, format!("no ISB since the level {level} entry for {va:#x} was invalidated")))
     }
 
     fn unpublished(&self, cpu: u8) -> Option<(Rule, String)> {

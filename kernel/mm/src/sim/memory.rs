@@ -91,7 +91,11 @@ impl Adversary {
             let cpus = self.reached_by(table, home.level, home.va);
             if cpus != 0 {
                 let (va, why) = (home.va, self.reason(cpus.trailing_zeros() as u8, home.va));
-                self.break_rule(Rule::FreedTable, format!("a walk for {va:#x} may still go through this table: {why}"));
+                self.break_rule_at(
+                    va,
+                    Rule::FreedTable,
+                    format!("a walk for {va:#x} may still go through this table: {why}"),
+                );
             }
             self.tables.remove(&table);
         }
@@ -106,7 +110,8 @@ impl Adversary {
         for &va in &allocation.users {
             let reaching = self.online().find(|cpu| self.may(*cpu, va).iter().any(inside));
             if let Some(cpu) = reaching {
-                return self.break_rule(
+                return self.break_rule_at(
+                    va,
                     Rule::FreedFrame,
                     format!("CPU {cpu} may still reach it at {va:#x}: {}", self.reason(cpu, va)),
                 );

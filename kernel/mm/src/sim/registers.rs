@@ -71,14 +71,14 @@ impl Adversary {
         let wrong = may.iter().find(|outcome| **outcome != written);
         match (written, wrong) {
             (Outcome::Fault, None) => {
-                let by = self.last_store(va).map_or(String::new(), |number| format!(" since event {number}"));
-                self.break_rule(Rule::Access, format!("nothing is mapped there{by}: the access faults"));
+                self.break_rule_at(va, Rule::Access, "nothing is mapped there: the access faults");
             }
             (Outcome::Map { attributes, .. }, None) if write && attributes & READ_ONLY != 0 => {
-                self.break_rule(Rule::Access, "it is mapped read-only");
+                self.break_rule_at(va, Rule::Access, "it is mapped read-only");
             }
             (_, Some(wrong)) => {
-                self.break_rule(
+                self.break_rule_at(
+                    va,
                     Rule::Access,
                     format!("it may see {wrong:x?} where the tables say {written:x?}: {}", self.reason(cpu, va)),
                 );
