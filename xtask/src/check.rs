@@ -29,8 +29,8 @@ struct Verdict {
     header: Header,
     events: usize,
     violations: Vec<Violation>,
-    /// As the adversary has numbered them.
-    taken: Vec<Event>,
+    /// The lines and events, as the adversary has numbered them.
+    taken: Vec<(usize, Event)>,
     /// Frames that were taken and not given back.
     outstanding: usize,
     /// Stores into tables that the trace does not show.
@@ -44,48 +44,40 @@ impl Check {
         let text = std::fs::read_to_string(&self.file).map_err(|error| Stop::refused(format!("{name}: {error}")))?;
         let verdict = judge(&text, self.cpus).map_err(|why| Stop::refused(format!("{name}: {why}")))?;
         verdict.show(self.most.max(1));
-        Ok(if verdict.violations.is_empty() { Status::Pass } else { Status::Fail })
+        match (verdict.violations.len(), verdict.unjudged) {
+            (0, 0) => Ok(Status::Pass),
+            (0, unjudged) => Err(Stop::refused(format!(
+                "{name}: {} into tables that it does not show; add `table` and `slot` lines for them",
+                count(unjudged, "store goes", "stores go")
+            ))),
+            _ => Ok(Status::Fail),
+        }
     }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Takes every event; an error says what can't be read, with its line.
 fn judge(text: &str, cpus: u32) -> Result<Verdict, String> {
     let mut events = text.lines().zip(1..).filter_map(|(line, number)| match Event::parse(line) {
         Ok(None) => None,
-        Ok(Some(event)) => Some(Ok(event)),
+        Ok(Some(event)) => Some(Ok((number, event))),
         Err(error) => Some(Err(format!("line {number}: {error}"))),
     });
-    let Some(Event::Trace(mut header)) = events.next().transpose()? else {
+    let Some((_, Event::Trace(mut header))) = events.next().transpose()? else {
         return Err("its first line is not `trace version=1 granule=.. va_bits=.. pa_bits=.. cpus=..`".to_owned());
     };
     check_header(header)?;
     let running = header.cpus as u8;
     header.cpus = header.cpus.max(cpus);
-    let mut adversary = Adversary::new(header);
-    let mut verdict =
-        Verdict { header, events: 0, violations: Vec::new(), taken: Vec::new(), outstanding: 0, unjudged: 0 };
+    let mut court = Court { adversary: Adversary::new(header), running, verdict: Verdict::new(header) };
     for event in events {
-        verdict.events +=
-            usize::from(!matches!(event, Ok(Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. })));
-        let event = event?;
-        verdict.taken.push(event);
-        if let Err(violation) = adversary.step(event) {
-            verdict.violations.push(*violation);
-        }
-        // CPUs that only look on run from the start, as the first one does.
-        if let (Event::Regs { cpu: 0, ttbr1, tcr, mair, sctlr }, 0) = (event, verdict.events) {
-            for cpu in running..header.cpus as u8 {
-                verdict.taken.push(Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
-                let _ = adversary.step(Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
-            }
-        }
+        let (line, event) = event?;
+        court.hear(line, event)?;
     }
-    if verdict.events == 0 {
-        return Err("it has no events".to_owned());
-    }
-    verdict.unjudged = adversary.unjudged();
-    verdict.outstanding = adversary.outstanding().count();
-    Ok(verdict)
+    court.close()
 }
 
 /// Geometries that exist.
@@ -102,35 +94,82 @@ fn check_header(header: Header) -> Result<(), String> {
     }
 }
 
+/// The adversary, and what it has found.
+struct Court {
+    adversary: Adversary,
+    /// CPUs of the trace itself.
+    running: u8,
+    verdict: Verdict,
+}
+
+impl Court {
+    fn hear(&mut self, line: usize, event: Event) -> Result<(), String> {
+        if matches!(event, Event::Trace(_)) {
+            return Err(format!("line {line}: a second `trace` line; judge one trace at a time"));
+        }
+        if !self.adversary.knows(&event) {
+            return Err(format!("line {line}: `{event}`: no such CPU, operation or option"));
+        }
+        let is_state = matches!(event, Event::Regs { .. } | Event::Table { .. } | Event::Slot { .. });
+        if self.verdict.events == 0 && !is_state && self.verdict.taken.is_empty() {
+            return Err(format!("line {line}: an event before any `regs` line: nothing is known of the tables"));
+        }
+        self.verdict.events += usize::from(self.verdict.events > 0 || !is_state);
+        self.step(line, event);
+        // CPUs that only look on run from the start, as the first one does.
+        if let (Event::Regs { cpu: 0, ttbr1, tcr, mair, sctlr }, 0) = (event, self.verdict.events) {
+            for cpu in self.running..self.verdict.header.cpus as u8 {
+                self.step(line, Event::Regs { cpu, ttbr1, tcr, mair, sctlr });
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, line: usize, event: Event) {
+        self.verdict.taken.push((line, event));
+        self.verdict.violations.extend(self.adversary.step(event).err().map(|violation| *violation));
+    }
+
+    fn close(mut self) -> Result<Verdict, String> {
+        if self.verdict.events == 0 {
+            return Err("it has no events".to_owned());
+        }
+        self.verdict.unjudged = self.adversary.unjudged();
+        self.verdict.outstanding = self.adversary.outstanding().count();
+        Ok(self.verdict)
+    }
+}
+
 impl Verdict {
-    /// What led to a violation: the event that took out what is at stake, if it was long before, and the last ones.
-    fn events_of<'a>(&'a self, violation: &'a Violation) -> impl Iterator<Item = (usize, Event)> + 'a {
-        let from = violation.history.len().saturating_sub(SHOWN);
-        let last = violation.history[from..].iter().copied();
-        let first = last.clone().next().map_or(0, |(number, _)| number);
-        let since = violation.since.filter(|since| *since < first).map(|since| (since, self.taken[since - 1]));
-        since.into_iter().chain(last)
+    const fn new(header: Header) -> Self {
+        Self { header, events: 0, violations: Vec::new(), taken: Vec::new(), outstanding: 0, unjudged: 0 }
+    }
+
+    /// What led to a violation: the event that took out what is at stake, if it was long before, and the last ones, by line.
+    fn events_of(&self, violation: &Violation) -> impl Iterator<Item = (usize, Event)> {
+        let first = violation.number.saturating_sub(SHOWN);
+        let since = violation.since.filter(|since| *since <= first);
+        since.map(|since| self.taken[since - 1]).into_iter().chain(self.taken[first..violation.number].iter().copied())
     }
 
     fn show(&self, most: usize) {
         let Header { granule, va_bits, cpus, .. } = self.header;
-        println!("trace     {granule}, {va_bits}-bit addresses, {cpus} CPU, {} events", self.events);
+        let (cpus, events) = (count(cpus as usize, "CPU", "CPUs"), count(self.events, "event", "events"));
+        println!("trace     {granule}, {va_bits}-bit addresses, {cpus}, {events}");
         for violation in self.violations.iter().take(most) {
             println!("broken    {}", violation.rule);
             println!("  source  {}", violation.rule.source());
             println!("  why     {}", violation.why);
-            self.events_of(violation).for_each(|(number, event)| println!("  {number:>7} {event}"));
+            self.events_of(violation).for_each(|(line, event)| println!("  {line:>7} {event}"));
         }
         match self.violations.len() {
+            0 if self.unjudged > 0 => println!("verdict   nothing is wrong in what could be judged"),
             0 => println!("verdict   nothing is wrong"),
             1 => println!("verdict   1 event breaks a rule"),
             count => println!("verdict   {count} events break a rule; {} shown, --most shows more", most.min(count)),
         }
-        if self.unjudged > 0 {
-            println!("          {} stores went into tables that the trace does not show: not judged", self.unjudged);
-        }
         if self.outstanding > 0 {
-            println!("          {} allocations are still out at the end", self.outstanding);
+            println!("          {} still out at the end", count(self.outstanding, "allocation is", "allocations are"));
         }
     }
 }
@@ -138,6 +177,8 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const REGS: &str = "regs cpu=0 ttbr1=0x1000 tcr=0x35b5503510 mair=0xff sctlr=0x1";
 
     fn fixture(name: &str) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../kernel/mm/tests/traces").join(name)
@@ -170,6 +211,17 @@ mod tests {
         assert!(why("isb cpu=0\n").starts_with("its first line is not `trace"));
         assert_eq!(why(&format!("{header}# nothing\n")), "it has no events");
         assert_eq!(why(&format!("{header}\nhop cpu=0\n")), "line 3: there is no event hop");
+        assert!(why(&format!("{header}isb cpu=0\n")).starts_with("line 2: an event before any `regs` line"));
+        let header = format!("{header}{REGS}\n");
+        assert!(why(&format!("{header}{header}")).starts_with("line 3: a second `trace` line"));
+        for line in
+            ["dsb cpu=0 is", "dmb cpu=0 i", "tlbi cpu=0 foo", "tlbi cpu=0 vaale1is", "tlbi cpu=0 alle2", "isb cpu=1"]
+        {
+            assert_eq!(
+                why(&format!("{header}{line}\n")),
+                format!("line 3: `{line}`: no such CPU, operation or option")
+            );
+        }
         assert!(why("trace version=1 granule=4k va_bits=60 pa_bits=48 cpus=1").starts_with("va_bits=60: 4K tables"));
         assert!(why("trace version=1 granule=4k va_bits=48 pa_bits=60 cpus=1").starts_with("pa_bits=60"));
         assert!(why("trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=9").starts_with("cpus=9"));
@@ -178,7 +230,7 @@ mod tests {
     #[test]
     fn stores_that_can_not_be_judged_are_counted() {
         let header = "trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=1";
-        let text = format!("{header}\nwrite cpu=0 slot=0x5000 old=0x0 new=0x3\n");
+        let text = format!("{header}\n{REGS}\nwrite cpu=0 slot=0x5000 old=0x0 new=0x3\n");
         let verdict = judge(&text, 1).unwrap();
         assert_eq!((verdict.unjudged, verdict.violations.len()), (1, 0));
     }

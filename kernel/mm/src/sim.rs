@@ -169,6 +169,19 @@ impl Adversary {
         self
     }
 
+    /// Whether an event is one of the EL1&0 regime on this machine: its CPU exists, and its TLBI or barrier is known.
+    #[must_use]
+    pub fn knows(&self, event: &Event) -> bool {
+        let cpu = event.cpu().is_none_or(|cpu| u32::from(cpu) < self.header.cpus);
+        cpu && match event {
+            Event::Tlbi { op, operand, .. } => {
+                operand::decode(self.geometry, op, *operand).0.is_some() || op.starts_with("aside1")
+            }
+            Event::Dsb { option, .. } | Event::Dmb { option, .. } => barrier::is_option(option),
+            _ => true,
+        }
+    }
+
     /// The geometry.
     #[must_use]
     pub fn header(&self) -> Header {

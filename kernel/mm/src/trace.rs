@@ -180,6 +180,7 @@ impl fmt::Display for Event {
             }
             Self::Table { pa, level, va } => write!(f, "table pa={pa:#x} level={level} va={va:#x}"),
             Self::Slot { pa, value } => write!(f, "slot pa={pa:#x} value={value:#x}"),
+            Self::Begin { cpu, op, start: 0, end: 0 } => write!(f, "begin cpu={cpu} op={op:?}"),
             Self::Begin { cpu, op, start, end } => {
                 write!(f, "begin cpu={cpu} op={op:?} start={start:#x} end={end:#x}")
             }

@@ -35,6 +35,11 @@ impl Barrier {
     }
 }
 
+/// Whether there is such a barrier option.
+pub fn is_option(option: &str) -> bool {
+    Barrier::of(option).is_some()
+}
+
 impl Adversary {
     pub(super) fn dsb(&mut self, cpu: u8, option: &str) {
         let Some(barrier) = Barrier::of(option) else {
