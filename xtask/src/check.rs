@@ -114,6 +114,9 @@ impl Court {
         if self.verdict.events == 0 && !is_state && self.verdict.taken.is_empty() {
             return Err(format!("line {line}: an event before any `regs` line: nothing is known of the tables"));
         }
+        if self.verdict.events > 0 && matches!(event, Event::Table { .. } | Event::Slot { .. }) {
+            return Err(format!("line {line}: `table` and `slot` lines come before the first event"));
+        }
         self.verdict.events += usize::from(self.verdict.events > 0 || !is_state);
         self.step(line, event);
         // CPUs that only look on run from the start, as the first one does.
@@ -134,6 +137,7 @@ impl Court {
         if self.verdict.events == 0 {
             return Err("it has no events".to_owned());
         }
+        self.verdict.violations.extend(self.adversary.finish().err().map(|violation| *violation));
         self.verdict.unjudged = self.adversary.unjudged();
         self.verdict.outstanding = self.adversary.outstanding().count();
         Ok(self.verdict)

@@ -26,9 +26,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use crate::trace::{Event, Header};
+use barrier::Domain;
 use cache::Cache;
 use geometry::Geometry;
-use memory::{Allocation, Fresh};
+use memory::{Allocation, Zeroed};
 
 /// How many events a [`Violation`] looks back.
 pub const HISTORY: usize = 64;
@@ -99,7 +100,7 @@ enum Flush {
     /// Registers were changed, and the context has not been synchronised since: an invalidation comes too early.
     Unsynchronised,
     Needed,
-    Issued,
+    Issued(Domain),
     Complete,
     Clean,
 }
@@ -122,7 +123,9 @@ pub struct Adversary {
     off: BTreeSet<Rule>,
     slots: BTreeMap<u64, Slot>,
     tables: BTreeMap<u64, Home>,
-    fresh: BTreeMap<u64, Fresh>,
+    /// Memory whose content is arbitrary where it has not been zeroed: taken, or given back, since the start.
+    arbitrary: BTreeMap<u64, u64>,
+    zeroed: BTreeMap<u64, Zeroed>,
     allocations: BTreeMap<(u64, u64, crate::trace::Word), Allocation>,
     cpus: Vec<Cpu>,
     cache: Cache,
@@ -130,6 +133,8 @@ pub struct Adversary {
     unpublished: BTreeSet<u64>,
     /// Contiguous runs written to and not yet judged: writer, first slot, level, first address.
     runs: BTreeSet<(u8, u64, i8, u64)>,
+    /// Tables that were linked and of whose memory nothing is known.
+    unknown: usize,
     /// Whether the header of the trace, with the state at its start, is over.
     started: bool,
     number: usize,
@@ -148,12 +153,14 @@ impl Adversary {
             off: BTreeSet::new(),
             slots: BTreeMap::new(),
             tables: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            arbitrary: BTreeMap::new(),
+            zeroed: BTreeMap::new(),
             allocations: BTreeMap::new(),
             cpus: (0..header.cpus.clamp(1, 8)).map(cpu).collect(),
             cache: Cache::default(),
             unpublished: BTreeSet::new(),
             runs: BTreeSet::new(),
+            unknown: 0,
             started: false,
             number: 0,
             history: VecDeque::new(),
@@ -210,10 +217,22 @@ impl Adversary {
         self.found.take().map_or(Ok(()), Err)
     }
 
+    /// The trace ends: whatever an operation leaves for later is left for ever.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`] by the last event, if some CPU has not completed what it did.
+    pub fn finish(&mut self) -> Result<(), Box<Violation>> {
+        for cpu in self.online().collect::<Vec<_>>() {
+            self.expect_complete(cpu);
+        }
+        self.found.take().map_or(Ok(()), Err)
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Trace(_) | Event::Begin { .. } => {}
-            Event::Regs { cpu, ttbr1, tcr, .. } => self.regs(cpu, event, ttbr1, tcr),
+            Event::Regs { cpu, .. } => self.regs(cpu, event),
             Event::Table { pa, level, va } => {
                 self.tables.insert(pa, Home { level, va });
             }

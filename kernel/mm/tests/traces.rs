@@ -59,6 +59,33 @@ fn a_pair_of_ranges_loses_a_live_page() {
     assert!(violations[0].since.is_some_and(|since| since < violations[0].number - 64), "long before the access");
 }
 
+/// Small traces that once got the wrong verdict, each named by what is wrong in it, or right.
+fn verdicts_of(folder: &str) -> Vec<(String, Vec<Violation>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces").join(folder);
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let judged = files.map(|file| {
+        let events = events(&std::fs::read_to_string(&file).unwrap());
+        let Event::Trace(header) = events[0] else { panic!("no header") };
+        let mut adversary = Adversary::new(header);
+        let steps = events[1..].iter().filter_map(|event| adversary.step(*event).err().map(|violation| *violation));
+        let mut violations: Vec<_> = steps.collect();
+        violations.extend(adversary.finish().err().map(|violation| *violation));
+        (file.file_stem().unwrap().to_string_lossy().into_owned(), violations)
+    });
+    judged.collect()
+}
+
+#[test]
+fn wrong_traces_are_refused_and_right_ones_pass() {
+    let (wrong, right) = (verdicts_of("wrong"), verdicts_of("right"));
+    assert!(wrong.len() >= 25 && right.len() >= 5);
+    let missed: Vec<_> = wrong.iter().filter(|(_, violations)| violations.is_empty()).map(|(name, _)| name).collect();
+    assert!(missed.is_empty(), "accepted: {missed:?}");
+    for (name, violations) in &right {
+        assert!(violations.is_empty(), "{name}: {}", violations[0]);
+    }
+}
+
 /// A trace with events taken out, changed or moved; positions count from the `begin op=remove`.
 struct Damaged {
     events: Vec<Event>,

@@ -6,7 +6,7 @@ use super::{Adversary, Flush, Old, Rule};
 
 /// How far a barrier reaches.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Domain {
+pub enum Domain {
     Own,
     InnerShareable,
     OuterShareable,
@@ -102,7 +102,7 @@ impl Adversary {
             }
         });
         let state = &mut self.cpus[usize::from(cpu)];
-        if state.flush == Flush::Issued {
+        if matches!(state.flush, Flush::Issued(needed) if barrier.domain >= needed) {
             state.flush = Flush::Complete;
         }
     }
@@ -133,7 +133,8 @@ impl Adversary {
         }
         let Some(shot) = shot else { return };
         if shot.span.is_none() && self.cpus[usize::from(cpu)].flush == Flush::Needed {
-            self.cpus[usize::from(cpu)].flush = Flush::Issued;
+            let needed = if shot.broadcast { Domain::InnerShareable } else { Domain::Own };
+            self.cpus[usize::from(cpu)].flush = Flush::Issued(needed);
         }
         let mark = Mark { issuer: cpu, broadcast: shot.broadcast, outer: shot.outer, number: self.number };
         // Tables first and from the top: what is below a table entry that goes with it can't be walked through it again.
@@ -178,6 +179,17 @@ impl Adversary {
         };
         let entries = self.cache.within(level, first, last).filter(|(_, stale)| kind(stale) && covers(stale.held));
         entries.map(|(va, stale)| (va, stale.held)).collect()
+    }
+
+    /// Nothing of what `cpu` did is left for later, but for its own context synchronisation: the trace ends here.
+    pub(super) fn expect_complete(&mut self, cpu: u8) {
+        self.judge_runs(cpu);
+        if let Some((va, rule, why)) = self.unforgotten(cpu).filter(|(_, rule, _)| *rule == Rule::Forgotten) {
+            self.break_rule_at(va, rule, why);
+        }
+        if let Some((rule, why)) = self.unpublished(cpu).filter(|(rule, _)| *rule == Rule::Visible) {
+            self.break_rule(rule, why);
+        }
     }
 
     /// What an operation of `cpu` did must be complete (E2, E8).

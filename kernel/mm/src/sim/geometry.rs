@@ -172,27 +172,36 @@ impl Geometry {
         }
         let is_table = level < 3 && value & TABLE != 0;
         let address = self.address(value, self.shift);
+        let low = if is_table { self.shift } else { self.level_shift(level) };
         if level == 3 && value & TABLE == 0 {
             Some("level 3 has no descriptor that ends in 01")
         } else if address >> self.pa_bits != 0 {
             Some("its address is beyond the output size")
+        } else if value & self.reserved(low) != 0 {
+            Some("bits below its address, or above, are not zero")
         } else if is_table {
-            None
+            // NSTable, and APTable's "read-only": what is below would not be what its leaves say.
+            (value & 0b11 << 62 != 0).then_some("it limits what is below it to less than its leaves say")
         } else {
-            self.leaf_flaw(value, level, address)
+            self.leaf_flaw(value, level)
         }
     }
 
-    fn leaf_flaw(self, value: u64, level: i8, address: u64) -> Option<&'static str> {
+    /// Bits 49:12 that hold no part of an address which is aligned to 2^`low`.
+    fn reserved(self, low: u32) -> u64 {
+        let address = match (self.wide, self.shift) {
+            (true, 16) => 0x0000_ffff_ffff_ffff & !((1 << low) - 1) | 0xf << 12,
+            (true, _) => 0x0003_ffff_ffff_ffff & !((1 << low) - 1),
+            (false, _) => 0x0000_ffff_ffff_ffff & !((1 << low) - 1),
+        };
+        0x0003_ffff_ffff_f000 & !address
+    }
+
+    fn leaf_flaw(self, value: u64, level: i8) -> Option<&'static str> {
         let normal_shareability = !self.wide || self.shift == 16;
         let writable = value & READ_ONLY == 0;
         let flaws = [
             (level < 3 && !self.has_block(level), "there is no block at this level"),
-            // Bit 16 of a block is nT, not an address.
-            (
-                level < 3 && address & (self.bytes(level) - 1) & !(1 << 16) != 0,
-                "its address is not aligned to its size",
-            ),
             (value & ACCESS == 0, "its access flag is clear"),
             (value & NON_GLOBAL != 0, "it is not global"),
             (value & NON_SECURE != 0, "bit 5 is RES0 outside Secure state"),

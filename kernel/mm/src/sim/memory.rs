@@ -7,21 +7,22 @@ use super::{Adversary, Outcome, Rule};
 use crate::trace::Word;
 
 /// Why a table may not be linked: its frame holds anything.
-pub const NEVER_ZEROED: &str = "it was never zeroed";
+pub const NEVER_ZEROED: &str = "it was never zeroed, or not all of it";
 
 /// Frames that are taken.
 #[derive(Debug, Default)]
 pub struct Allocation {
-    /// Addresses that leaves written since then map into them. Others, such as a linear map that was there before, are
+    /// The first address of each leaf written since then that maps into them. Others, such as a linear map that was there before, are
     /// aliases which may stay.
     users: BTreeSet<u64>,
 }
 
-/// Memory whose content is arbitrary until it has been zeroed, and that store ordered.
+/// Memory that has been zeroed since it was taken.
 #[derive(Debug)]
-pub struct Fresh {
+pub struct Zeroed {
     len: u64,
-    zeroed_by: Option<u8>,
+    by: u8,
+    /// Before any later store of that CPU.
     ordered: bool,
 }
 
@@ -33,8 +34,12 @@ impl Adversary {
             self.break_rule(Rule::Accounts, format!("taken twice: {other:#x} is out"));
         }
         self.allocations.insert((pa, len, from), Allocation::default());
+        let live = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect::<Vec<_>>();
+        if live.iter().any(|(table, home)| self.reached_by(*table, home.level, home.va) != 0) {
+            self.break_rule(Rule::Accounts, "a walk may be in a table there");
+        }
         self.forget_contents(pa, len);
-        self.fresh.insert(pa, Fresh { len, zeroed_by: None, ordered: false });
+        self.arbitrary.insert(pa, len);
     }
 
     fn forget_contents(&mut self, pa: u64, len: u64) {
@@ -43,6 +48,7 @@ impl Adversary {
             self.slots.remove(&slot);
             self.unpublished.remove(&slot);
         }
+        self.zeroed.retain(|start, zeroed| start + zeroed.len <= pa || pa + len <= *start);
     }
 
     pub(super) fn zero(&mut self, cpu: u8, pa: u64, len: u64) {
@@ -51,32 +57,33 @@ impl Adversary {
             self.break_rule(Rule::LiveChange, "a walk may be in this table");
         }
         self.forget_contents(pa, len);
-        self.fresh.insert(pa, Fresh { len, zeroed_by: Some(cpu), ordered: false });
+        self.zeroed.insert(pa, Zeroed { len, by: cpu, ordered: false });
     }
 
     /// A barrier that orders stores also orders what `cpu` has zeroed before any later link (DMB is enough for that).
     pub(super) fn order_zeroing(&mut self, cpu: u8, option: &str) {
         if !option.ends_with("ld") && !option.starts_with("nsh") {
-            let zeroed = self.fresh.values_mut().filter(|fresh| fresh.zeroed_by == Some(cpu));
-            zeroed.for_each(|fresh| fresh.ordered = true);
+            let zeroed = self.zeroed.values_mut().filter(|zeroed| zeroed.by == cpu);
+            zeroed.for_each(|zeroed| zeroed.ordered = true);
         }
     }
 
-    /// What is wrong with linking a table at `pa` now, as far as its page goes.
-    pub(super) fn unready(&self, pa: u64) -> Option<&'static str> {
-        let (_, fresh) = self.fresh.range(..=pa).rev().find(|(start, fresh)| pa - **start < fresh.len)?;
-        match fresh {
-            Fresh { zeroed_by: None, .. } => Some(NEVER_ZEROED),
-            Fresh { ordered: false, .. } => Some("nothing orders its zeroing before the link"),
-            _ => None,
+    /// What is wrong with linking a table of `bytes` bytes at `pa` now, as far as its memory goes.
+    pub(super) fn unready(&self, pa: u64, bytes: u64) -> Option<&'static str> {
+        let zeroed = self.zeroed.range(..=pa).next_back().filter(|(start, zeroed)| pa + bytes <= *start + zeroed.len);
+        let is_arbitrary = || self.arbitrary.iter().any(|(start, len)| *start < pa + bytes && pa < start + len);
+        match zeroed {
+            Some((_, Zeroed { ordered: true, .. })) => None,
+            Some(_) => Some("nothing orders its zeroing before the link"),
+            None => is_arbitrary().then_some(NEVER_ZEROED),
         }
     }
 
     /// A leaf maps frames from now on.
     pub(super) fn note_user(&mut self, va: u64, leaf: Leaf, bytes: u64) {
         for ((pa, len, _), allocation) in &mut self.allocations {
-            if *pa <= leaf.pa && leaf.pa + bytes <= pa + len {
-                allocation.users.insert(va);
+            if leaf.pa < pa + len && *pa < leaf.pa + bytes {
+                allocation.users.insert(va + pa.saturating_sub(leaf.pa));
             }
         }
     }
@@ -99,9 +106,9 @@ impl Adversary {
             }
             self.tables.remove(&table);
         }
-        if self.fresh.contains_key(&pa) {
+        if self.arbitrary.contains_key(&pa) {
             self.forget_contents(pa, len);
-            self.fresh.insert(pa, Fresh { len, zeroed_by: None, ordered: false });
+            self.runs.retain(|(_, first, ..)| !(pa..pa + len).contains(first));
         }
     }
 
@@ -124,11 +131,15 @@ impl Adversary {
         self.allocations.keys().any(|(start, len, _)| *start <= pa && pa - start < *len)
     }
 
-    /// Stores into tables that the trace does not show: nothing can be said about them.
+    pub(super) fn is_zeroed(&self, pa: u64) -> bool {
+        self.zeroed.range(..=pa).next_back().is_some_and(|(start, zeroed)| pa - start < zeroed.len)
+    }
+
+    /// Stores into tables, and links to tables, that the trace does not show: nothing can be said about them.
     #[must_use]
     pub fn unjudged(&self) -> usize {
         let known = |slot: u64| self.place(slot).is_some() || self.is_out(slot);
-        self.slots.iter().filter(|(slot, state)| state.stored > 0 && !known(**slot)).count()
+        self.unknown + self.slots.iter().filter(|(slot, state)| state.stored > 0 && !known(**slot)).count()
     }
 
     /// Frames that are out: address, length, and where from.

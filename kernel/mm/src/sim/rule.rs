@@ -44,7 +44,7 @@ rules! {
     FreedTable = "E3b", "a table is given back when no walk can reach it any more", "RRVJDB, RDCJQM";
     LiveChange = "E4", "a live descriptor changes by break-before-make", "RDDMVT, RWHZWS";
     Overlap = "E5", "no address has two different translations that may both be cached", "RFVQCK, RWHZWS";
-    IllFormed = "E6", "descriptors are well formed for level, granule and output size", "D8.3 descriptor formats; W^X is our own";
+    IllFormed = "E6", "descriptors are well formed for level, granule and output size", "D8.3 descriptor formats; a policy of our own: AF set, global, W^X, no limits by tables";
     Unordered = "E7", "a table is complete, in the order that walks see, before it is linked", "RRGPMV, RSPVBD";
     Run = "E8", "a contiguous run is whole, aligned in both addresses, of one kind", "RSKQHL, RQTRPM";
     Operand = "E9", "a TLBI operand names what it is meant to", "IZVNJG, IQPHNP, ITYBWT";

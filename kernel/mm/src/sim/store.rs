@@ -8,7 +8,7 @@ use super::{Adversary, Home, Old, Rule};
 impl Adversary {
     pub(super) fn write(&mut self, cpu: u8, slot: u64, old: u64, new: u64) {
         // What a fresh frame holds is anybody's guess.
-        let never_zeroed = self.unready(slot) == Some(NEVER_ZEROED);
+        let never_zeroed = self.unready(slot, 8) == Some(NEVER_ZEROED);
         let arbitrary = never_zeroed && !self.slots.contains_key(&slot);
         if never_zeroed && !self.is_out(slot) {
             self.break_rule(Rule::Accounts, "the frame of this slot was given back");
@@ -58,7 +58,8 @@ impl Adversary {
 
     /// Stores the value. What it replaces may be read until the DSB.
     fn keep(&mut self, cpu: u8, slot: u64, new: u64) {
-        let (pending, keeps) = (self.online_mask(), self.has(Rule::Old));
+        // A CPU that comes online before the DSB may still read the old value.
+        let (pending, keeps) = (u8::MAX >> (8 - self.cpus.len()), self.has(Rule::Old));
         let number = self.number;
         let keeps_invalid = self.has(Rule::OldInvalid);
         let state = self.slots.entry(slot).or_default();
@@ -86,7 +87,7 @@ impl Adversary {
 
     /// What the old descriptor translated stays cached: the leaf (with what a run made of it), or the table entry with
     /// all that is below.
-    fn drop_cached(&mut self, cpus: u8, by: u8, level: i8, va: u64, entry: Entry) {
+    pub(super) fn drop_cached(&mut self, cpus: u8, by: u8, level: i8, va: u64, entry: Entry) {
         match entry {
             _ if cpus == 0 => {}
             Entry::Nothing => {}
@@ -156,7 +157,7 @@ impl Adversary {
     }
 
     fn link(&mut self, cpu: u8, level: i8, va: u64, table: u64, cpus: u8) {
-        if let Some(why) = self.unready(table) {
+        if let Some(why) = self.unready(table, self.geometry.page_bytes()) {
             self.break_rule(Rule::Unordered, format!("table {table:#x}: {why}"));
         }
         let range = table..table + self.geometry.page_bytes();
@@ -172,6 +173,8 @@ impl Adversary {
             }
             _ => {}
         }
+        let is_known = self.tables.contains_key(&table) || self.is_out(table) || self.is_zeroed(table);
+        self.unknown += usize::from(!is_known);
         self.tables.insert(table, Home { level, va });
         self.drop_olds(u8::MAX, table, level, va);
         for (slot, va, value) in self.entries_of(table, level, va) {

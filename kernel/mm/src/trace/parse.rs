@@ -69,9 +69,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     fn event(&self) -> Result<Event, ParseError> {
-        // An operation without a CPU is the first one's; other events have one, or have none to do with it.
-        let otherwise = matches!(self.name, "trace" | "table" | "slot" | "alloc" | "free" | "begin" | "end");
-        let cpu = if self.is_event() { self.small("cpu", otherwise.then_some(0))? } else { 0 };
+        let cpu = self.small("cpu", Some(0))?;
         Ok(match self.name {
             "trace" => Event::Trace(self.header()?),
             "regs" => Event::Regs {
@@ -100,14 +98,6 @@ impl<'a> Line<'a> {
             "touch" => Event::Touch { cpu, va: self.number("va")?, write: self.number("write")? != 0 },
             other => return Err(ParseError::Event(Word::new(other))),
         })
-    }
-
-    fn is_event(&self) -> bool {
-        const NAMES: [&str; 15] = [
-            "trace", "regs", "table", "slot", "begin", "end", "alloc", "zero", "write", "dsb", "dmb", "isb", "tlbi",
-            "free", "touch",
-        ];
-        NAMES.contains(&self.name)
     }
 
     fn header(&self) -> Result<Header, ParseError> {
@@ -236,7 +226,6 @@ mod tests {
         assert_eq!(why("jump cpu=0"), "there is no event jump");
         assert_eq!(why("write cpu=0 slot=0x10 old=0x0"), "write needs new");
         assert_eq!(why("zero cpu=0 pa=0xg len=1"), "0xg is no number that pa may have");
-        assert_eq!(why("isb"), "isb needs cpu");
         assert_eq!(why("isb cpu=300"), "300 is no number that cpu may have");
         assert_eq!(why("trace version=2 granule=4k"), "version 2 of the format; this reads version 1");
         assert_eq!(why("table pa=0x0 level=4 va=0x0"), "4 is no number that level may have");
