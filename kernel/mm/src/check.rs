@@ -137,7 +137,7 @@ impl Check {
         match event {
             Event::Write { cpu, slot, old, new } => self.write(cpu, slot, old, new),
             Event::Zero { cpu, pa, len } => self.zero(cpu, pa, len),
-            Event::Alloc { pa, len, .. } => self.alloc(pa, len),
+            Event::Alloc { pa, len, from } => self.alloc(pa, len, from),
             Event::Free { pa, len, .. } => self.free(pa, len),
             Event::Dsb { cpu, option } => {
                 self.order(cpu, &option);

@@ -21,6 +21,8 @@ mod protocol_tests;
 mod struct_page_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod validity_tests;
 
 use core::marker::PhantomData;
 

@@ -32,6 +32,8 @@ pub const DEVICE: PhysAddr = PhysAddr::new(0x1_0000_0000);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seen {
     Machine(Event),
+    /// An ordinary word was stored.
+    Store(PhysAddr, u64),
     Give(PhysAddr),
 }
 
@@ -67,6 +69,22 @@ impl<G: Granule> Plain<G> {
 }
 
 impl<G: Granule> Plain<G> {
+    fn set(&mut self, word: PhysAddr, value: u64) {
+        self.words.insert(word.value(), value);
+    }
+
+    /// The same memory after one more event.
+    pub fn replay(&mut self, seen: &Seen) {
+        match *seen {
+            Seen::Machine(Event::Write { slot, descriptor, .. }) => self.set(slot, descriptor),
+            Seen::Machine(Event::Zero { table, bytes }) => {
+                (0..bytes).step_by(8).for_each(|offset| self.set(table.add(offset), 0));
+            }
+            Seen::Store(word, value) => self.set(word, value),
+            _ => {}
+        }
+    }
+
     /// Whether the whole page at `table` is zero.
     pub fn is_zero(&self, table: PhysAddr) -> bool {
         (0..G::SIZE.entries()).all(|index| self.load(table.add(index * 8)) == 0)
@@ -87,7 +105,7 @@ unsafe impl<G: Granule> Memory for Plain<G> {
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
         log(Seen::Machine(Event::Zero { table, bytes }));
-        (0..bytes).step_by(8).for_each(|offset| self.store(table.add(offset), 0));
+        (0..bytes).step_by(8).for_each(|offset| self.set(table.add(offset), 0));
     }
 
     fn load(&self, word: PhysAddr) -> u64 {
@@ -97,7 +115,8 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     }
 
     fn store(&mut self, word: PhysAddr, value: u64) {
-        self.words.insert(word.value(), value);
+        log(Seen::Store(word, value));
+        self.set(word, value);
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {

@@ -3,9 +3,13 @@
 
 use alloc::collections::BTreeMap;
 
+use crate::trace::{Event, Word};
+
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     len: u64,
+    /// Whose they are.
+    from: Word,
     leaves: u64,
 }
 
@@ -18,8 +22,13 @@ pub struct Frames {
 }
 
 impl Frames {
-    pub fn take(&mut self, pa: u64, len: u64) {
-        self.taken.insert(pa, Taken { len, leaves: 0 });
+    pub fn take(&mut self, pa: u64, len: u64, from: Word) {
+        self.taken.insert(pa, Taken { len, from, leaves: 0 });
+    }
+
+    /// Whose frames these are, if they are out.
+    pub fn source(&self, pa: u64, len: u64) -> Option<Word> {
+        self.taken.get(&pa).filter(|taken| taken.len == len).map(|taken| taken.from)
     }
 
     /// A leaf is made that shows `bytes` bytes from `pa` on.
@@ -50,9 +59,9 @@ impl Frames {
         Ok(())
     }
 
-    /// The frames that the leaf in `slot` was made for.
-    pub fn behind(&self, slot: u64) -> Option<(u64, u64)> {
-        let frame = self.mapped.get(&slot)?;
-        self.taken.get(frame).map(|taken| (*frame, taken.len))
+    /// How the frames were taken that the leaf in `slot` was made for.
+    pub fn behind(&self, slot: u64) -> Option<Event> {
+        let pa = *self.mapped.get(&slot)?;
+        self.taken.get(&pa).map(|Taken { len, from, .. }| Event::Alloc { pa, len: *len, from: *from })
     }
 }

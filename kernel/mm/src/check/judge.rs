@@ -5,6 +5,7 @@ use super::shadow::{Page, Place, Slot, State, is_valid};
 use super::{At, Broken, Check, Rule};
 use crate::descriptor::Descriptor;
 use crate::granule::Level;
+use crate::trace::Word;
 
 /// What may change in a valid leaf at rest: AP, PXN and UXN, and the bits that hardware ignores.
 const PERMISSIONS: u64 = 0b11 << 6 | 0b11 << 53 | SOFTWARE;
@@ -139,13 +140,14 @@ impl Check {
         Ok(())
     }
 
-    pub(super) fn alloc(&mut self, pa: u64, len: u64) -> Result<(), Broken> {
+    pub(super) fn alloc(&mut self, pa: u64, len: u64, from: Word) -> Result<(), Broken> {
         self.reuse(pa, len)?;
-        self.frames.take(pa, len);
+        self.frames.take(pa, len, from);
         Ok(())
     }
 
     pub(super) fn free(&mut self, pa: u64, len: u64) -> Result<(), Broken> {
+        self.window.given(self.frames.source(pa, len));
         self.drop_tables(pa, len, Rule::FreedTable)?;
         self.frames.give(pa, len).map_err(|slot| self.at_slot(Rule::FreedFrame, slot))
     }

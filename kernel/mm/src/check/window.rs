@@ -6,8 +6,11 @@ use core::iter;
 
 use super::shadow::{Page, State, Table, is_valid};
 use super::{At, Broken, Check, Rule};
+use crate::addr::VirtAddr;
 use crate::descriptor::Descriptor;
 use crate::granule::Level;
+use crate::observe;
+use crate::tlbi::{Operand, Tlbi};
 use crate::trace::{Event, Word};
 
 /// How many events are kept.
@@ -18,6 +21,8 @@ struct Record {
     event: Event,
     /// Tables that it made us forget.
     dropped: Vec<(u64, Table)>,
+    /// Whose frames it gives back.
+    from: Option<Word>,
 }
 
 /// The last events.
@@ -34,7 +39,7 @@ impl Window {
             Event::Regs { cpu, .. } if self.records.is_empty() => {
                 self.regs.insert(cpu, event);
             }
-            _ => self.records.push_back(Record { event, dropped: Vec::new() }),
+            _ => self.records.push_back(Record { event, dropped: Vec::new(), from: None }),
         }
         let gone = if self.records.len() > KEPT { self.records.pop_front() } else { None };
         if let Some(Record { event: regs @ Event::Regs { cpu, .. }, .. }) = gone {
@@ -47,6 +52,29 @@ impl Window {
         if let Some(record) = self.records.back_mut() {
             record.dropped.extend(table.map(|table| (pa, table)));
         }
+    }
+
+    /// The last event gives back frames that were taken from here.
+    pub fn given(&mut self, from: Option<Word>) {
+        if let Some(record) = self.records.back_mut() {
+            record.from = from;
+        }
+    }
+
+    /// How the frames that are given back without having been taken here were taken, and `behind` likewise.
+    fn taken_before(&self, behind: Option<Event>) -> Vec<Event> {
+        let (mut known, mut taken) = (BTreeSet::new(), Vec::new());
+        for record in &self.records {
+            match record.event {
+                Event::Alloc { pa, len, .. } => _ = known.insert((pa, len)),
+                Event::Free { pa, len, to } if known.insert((pa, len)) => {
+                    taken.push(Event::Alloc { pa, len, from: record.from.unwrap_or(to) });
+                }
+                _ => {}
+            }
+        }
+        taken.extend(behind.filter(|event| matches!(event, Event::Alloc { pa, len, .. } if known.insert((*pa, *len)))));
+        taken
     }
 
     fn events(&self) -> impl Iterator<Item = Event> {
@@ -73,29 +101,32 @@ struct Before<'a> {
 }
 
 impl Check {
-    /// The last 64 events as a trace: header, registers, the tables that they are about as these were before, what had
-    /// happened before to the descriptor that broke a rule, the events. Judged again, it breaks the same rule, but where two
+    /// The last 64 events as a trace: header, registers, the frames that they give back being taken, the tables that they are
+    /// about as these were before, what had happened before to the descriptor that broke a rule, the events. Judged again, it breaks the same rule, but where two
     /// descriptors brought that about together and one of them was changed more than 64 events ago.
     #[must_use]
     pub fn window(&self) -> Vec<Event> {
-        let past = self.broken.map_or(Vec::new(), |broken| self.past_of(broken));
-        // How far the descriptor had come before the window is not remembered: the verdict tells.
+        let past = self.past();
+        // How far the descriptor had come before the window is not remembered: as far as the verdict permits.
         let beside = self.beside(self.broken);
-        let pasts = (1..=past.len()).map(|steps| [&past[..steps], &beside].concat());
+        let pasts = (1..=past.len()).rev().map(|steps| [&past[..steps], &beside].concat());
         let mut traces = iter::once(Vec::new()).chain(pasts).map(|past| self.replayable(&past));
         let same = traces.find(|trace| self.broken == broken_by(trace));
         same.unwrap_or_else(|| self.replayable(&[]))
     }
 
-    /// Everything that can have happened to the descriptor that broke a rule, in order.
-    fn past_of(&self, broken: Broken) -> Vec<Event> {
-        let culprit = match broken.at {
+    /// The descriptor that broke a rule: the slot, or that of the table's link.
+    fn culprit(&self) -> Option<u64> {
+        match self.broken?.at {
             At::Slot(slot) => Some(slot),
             At::Table(table) => self.shadow.link(table).filter(|link| !self.shadow.state(*link).is_at_rest()),
-        };
-        let Some((slot, entry)) = culprit.and_then(|slot| self.shadow.slot(slot).map(|entry| (slot, entry))) else {
-            return Vec::new();
-        };
+        }
+    }
+
+    /// Everything that can have happened to the descriptor that broke a rule, in order.
+    fn past(&self) -> Vec<Event> {
+        let culprit = self.culprit().and_then(|slot| self.shadow.slot(slot).map(|entry| (slot, entry)));
+        let Some((slot, entry)) = culprit else { return Vec::new() };
         let cpu = entry.cpu;
         let barrier = |option| Event::Dsb { cpu, option: Word::new(option) };
         let write = |old, new| Event::Write { cpu, slot, old, new };
@@ -103,17 +134,24 @@ impl Check {
         // What it held before the window, not now.
         let (now, was) = (self.window.overwritten(slot).unwrap_or(entry.now), entry.was);
         let made = if is_valid(was) { was } else { now };
-        if let Some((pa, len)) = self.frames.behind(slot) {
-            past.push(Event::Alloc { pa, len, from: Word::new("ram") });
-        }
-        if !past.is_empty() || made == now {
+        if self.frames.behind(slot).is_some() || made == now {
             past.extend([write(0, made), barrier("ishst"), Event::Isb { cpu }]);
         }
         if made != now {
             let all = Event::Tlbi { cpu, op: Word::new("vmalle1is"), operand: None };
-            past.extend([write(made, now), barrier("ishst"), all, barrier("ish")]);
+            past.extend([write(made, now), barrier("ishst")]);
+            past.extend(self.members_gone(slot, made).map(|va| Event::seen(cpu, &observe::Event::Tlbi(leaf_at(va)))));
+            past.extend([all, barrier("ish")]);
         }
         past
+    }
+
+    /// Where the other members of its contiguous run were that have been invalidated: `slot` brings each of them back.
+    fn members_gone(&self, slot: u64, made: u64) -> impl Iterator<Item = u64> {
+        let run = self.shadow.run(slot, made).into_iter();
+        let others = run.flat_map(|(first, members)| (0..members).map(move |index| first + index * 8));
+        let gone = |other: &u64| matches!(self.shadow.state(*other), State::IC | State::B2 | State::B3);
+        others.filter(move |other| *other != slot && gone(other)).filter_map(|other| Some(self.shadow.place(other)?.va))
     }
 
     /// The other members of its contiguous run that have just been changed.
@@ -137,7 +175,9 @@ impl Check {
         }
         before.lines.push(Event::Trace(self.header));
         before.lines.extend(self.window.regs.values());
+        let at = before.lines.len();
         before.tell_live(past);
+        before.tell_taken(at);
         let private = before.private(past);
         before.tell_private(&private, true);
         before.lines.extend(past);
@@ -145,6 +185,10 @@ impl Check {
         before.lines.extend(self.window.events());
         before.lines
     }
+}
+
+const fn leaf_at(va: u64) -> Tlbi {
+    Tlbi::LastLevel(Operand::new(VirtAddr::new(va)))
 }
 
 /// What judging `trace` comes to, if it is its last event that is illegal.
@@ -215,6 +259,24 @@ impl<'a> Before<'a> {
         for root in roots {
             self.tell_from(root, start, regime.lowest().value(), &wanted);
         }
+    }
+
+    /// Frames that are out, before the line `at`; the tables in them that have been told were zeroed, in time.
+    fn tell_taken(&mut self, at: usize) {
+        let behind = self.check.culprit().and_then(|slot| self.check.frames.behind(slot));
+        let mut lines = self.check.window.taken_before(behind);
+        let is_in = |table: u64| move |event: &Event| matches!(event, Event::Alloc { pa, len, .. } if (*pa..pa + len).contains(&table));
+        let tables = self.lines.iter().filter_map(|line| match *line {
+            Event::Table { pa, .. } if lines.iter().any(is_in(pa)) => Some(pa),
+            _ => None,
+        });
+        let len = self.check.header.granule.bytes();
+        let mut zeroed: Vec<_> = tables.map(|pa| Event::Zero { cpu: 0, pa, len }).collect();
+        if !zeroed.is_empty() {
+            zeroed.push(Event::Dsb { cpu: 0, option: Word::new("ishst") });
+        }
+        lines.extend(zeroed);
+        self.lines.splice(at..at, lines);
     }
 
     fn va_of(&self, slot: u64) -> Option<u64> {

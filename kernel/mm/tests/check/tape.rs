@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use vmemmap::check::{At, Broken, Check, Rule, State};
 use vmemmap::granule::GranuleSize;
+use vmemmap::sim::{self, Adversary};
 use vmemmap::trace::{Event, Header, Word};
 
 /// Judges events up to the first illegal one; how many were legal.
@@ -12,6 +13,13 @@ pub fn judge(events: &[Event]) -> (Check, usize) {
     let mut check = Check::new(*header).unwrap();
     let legal = events.iter().take_while(|event| check.step(**event).is_ok()).count();
     (check, legal)
+}
+
+/// The first rule of the adversary that a trace breaks.
+pub fn first_wrong(trace: &[Event]) -> Option<sim::Rule> {
+    let Some(Event::Trace(header)) = trace.first() else { panic!("no header") };
+    let mut adversary = Adversary::new(*header);
+    trace.iter().find_map(|event| adversary.step(*event).err()).map(|violation| violation.rule)
 }
 
 /// Replays what `check` kept, which must come to the same verdict, at its last event.
@@ -23,6 +31,17 @@ pub fn replay(check: &Check) {
     let (again, legal) = judge(&window);
     assert_eq!(again.broken(), check.broken(), "{}", text.join("\n"));
     assert_eq!(legal + 1, window.len(), "refused before the last event:\n{}", text.join("\n"));
+}
+
+/// `event` is refused by the adversary where it is the last one, and not if what may be missing before it is put there.
+pub fn mends(window: &[Event], code: &str) {
+    let found = first_wrong(window).map(sim::Rule::code);
+    assert_eq!(found, Some(code), "{window:?}");
+    let barrier = |option| Event::Dsb { cpu: 0, option: Word::new(option) };
+    let all = Event::Tlbi { cpu: 0, op: Word::new("vmalle1is"), operand: None };
+    let (last, before) = window.split_last().unwrap();
+    let missing = [barrier("ishst"), all, barrier("ish"), Event::Isb { cpu: 0 }];
+    assert_eq!(first_wrong(&[before, &missing, &[*last]].concat()), None, "{window:?}");
 }
 
 /// A sequence of events at 4K with 48 bits, with tables for the first GiB of the kernel half.
