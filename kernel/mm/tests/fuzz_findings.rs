@@ -71,7 +71,7 @@ fn a_root_that_is_its_own_table_ends_in_a_verdict() {
         "trace version=1 granule=64k va_bits=30 pa_bits=48 cpus=1",
         "slot pa=0x40050000 value=0x40050003",
         "write cpu=0 slot=0x40050020 old=0x0 new=0x60000000200703",
-        "regs cpu=0 ttbr1=0x40050000 tcr=0xc0220000 mair=0x0 sctlr=0x1",
+        "regs cpu=0 ttbr1=0x40050000 tcr=0x5c0220000 mair=0x0 sctlr=0x1",
         "table pa=0x40050000 level=1 va=0xffffffffc0200000",
         "write cpu=0 slot=0x40050000 old=0x0 new=0x3",
     ];
