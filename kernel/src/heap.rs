@@ -55,9 +55,12 @@ unsafe impl GlobalAlloc for Locked {
         let block = heaps.iter_mut().find_map(|heap| heap.allocate_first_fit(layout).ok());
         match block {
             Some(block) => block.as_ptr(),
-            None if boot::info().is_some_and(|boot| boot.config.checked) => refuse(
-                "the checker's copy of the tables does not fit: give more RAM (--memory), a smaller device, or larger leaves",
-            ),
+            // Who asked may be another one than who filled it.
+            None if boot::info().is_some_and(|boot| boot.config.checked) => refuse(format_args!(
+                "{} bytes do not fit in the heap, which with checked=1 also holds a copy of the tables: give more RAM \
+                 (--memory), a smaller device, or larger leaves",
+                layout.size(),
+            )),
             None => ptr::null_mut(),
         }
     }

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn stores_that_can_not_be_judged_are_counted() {
         let header = "trace version=1 granule=4k va_bits=48 pa_bits=48 cpus=1";
-        let text = format!("{header}\n{REGS}\nwrite cpu=0 slot=0x5000 old=0x0 new=0x3\n");
+        let text = format!("{header}\n{REGS}\nwrite cpu=0 slot=0x5000 old=0x0 new=0x3\ndsb cpu=0 ishst\n");
         let verdict = judge(&text, 1).unwrap();
         assert_eq!((verdict.unjudged, verdict.violations.len()), (1, 0));
     }

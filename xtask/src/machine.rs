@@ -29,14 +29,22 @@ pub fn run(boot: &Boot, limit: Duration, hear: impl FnMut(&Run)) -> Result<Run, 
     run.end = match ended {
         Ok(status) => judge(status, &run, &qemu.complaint(), boot),
         Err(Cut::Interrupt) => Stop { status: Status::Interrupted, why: "interrupted".to_owned() },
-        Err(Cut::TimeLimit) => {
-            Stop::machine(format!("the kernel did not end within {limit:?}, QEMU was stopped; --verbose shows its log"))
-        }
+        Err(Cut::TimeLimit) => out_of_time(limit, boot),
     };
     if !run.is_held() {
         run.elapsed = start.elapsed();
     }
     Ok(run)
+}
+
+fn out_of_time(limit: Duration, boot: &Boot) -> Stop {
+    let slow = match (boot.trace, boot.job.checked) {
+        (false, false) => "",
+        (true, false) => "; --trace is slow: give more --time-limit or a smaller --device-size",
+        (false, true) => "; --checked is slow: give more --time-limit or a smaller --device-size",
+        (true, true) => "; --checked and --trace are slow: give more --time-limit or a smaller --device-size",
+    };
+    Stop::machine(format!("the kernel did not end within {limit:?}, QEMU was stopped; --verbose shows its log{slow}"))
 }
 
 /// Why we stopped waiting.
@@ -142,4 +150,22 @@ pub fn catch_interrupts() {
     ONCE.call_once(|| {
         let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Job;
+
+    #[test]
+    fn a_run_out_of_time_says_what_makes_it_slow() {
+        let why = |flags, trace| {
+            let boot = Boot { trace, ..Boot::main_job(Job::from_flags(flags).unwrap()) };
+            out_of_time(Duration::from_secs(1), &boot).why
+        };
+        let hint = "give more --time-limit or a smaller --device-size";
+        assert!(!why("", false).contains(hint) && why("", false).contains("within 1s"));
+        assert!(why("", true).contains("; --trace is slow") && why("--checked", false).contains("; --checked is slow"));
+        assert!(why("--checked", true).ends_with(hint));
+    }
 }

@@ -104,6 +104,9 @@ impl Mutants {
         let total = every().count();
         println!("{good} of {total} as it should be");
         if self.write {
+            if suite.controls.iter().any(|control| !is_well(control, find(&seen, control))) {
+                return Err(failed("docs/mutants.md is not written: something objects to a legal variant"));
+            }
             let page = page::write(&suite, &seen, &litmus()?);
             std::fs::write(build::workspace().join("docs/mutants.md"), page)?;
         }
@@ -115,10 +118,13 @@ impl Mutants {
         let mut cargo = build::cargo(&["run", "--quiet", "--profile", "test", "-p", "mutants", "--features", "host"]);
         cargo.args(["--bin", "mutants-host", "--"]).args(self.write.then_some("--rules")).args(&self.name);
         let output = cargo.stdout(Stdio::piped()).stderr(Stdio::inherit()).output()?;
-        let failed = |why: String| Stop { status: Status::Fail, why };
         serde_json::from_slice(&output.stdout)
-            .map_err(|error| failed(format!("the host's suite did not end well: {error}")))
+            .map_err(|error| failed(&format!("the host's suite did not end well: {error}")))
     }
+}
+
+fn failed(why: &str) -> Stop {
+    Stop { status: Status::Fail, why: why.to_owned() }
 }
 
 fn on_qemu(suite: &Suite) -> Result<Vec<Seen>, Stop> {
@@ -134,7 +140,7 @@ fn find<'a>(seen: &'a [Seen], mutant: &Mutant) -> Option<&'a Seen> {
 /// Mutants are noticed on the host; legal variants nowhere.
 fn is_well(mutant: &Mutant, seen: Option<&Seen>) -> bool {
     let mutated = mutant.number > 0;
-    let silent = |seen: &Seen| seen.at.is_empty() && seen.broken.is_empty();
+    let silent = |seen: &Seen| seen.at.is_empty() && seen.broken.is_empty() && !seen.otherwise;
     mutant.notice.is_some() == mutated && (mutated || seen.is_none_or(silent))
 }
 
@@ -145,6 +151,7 @@ fn line(mutant: &Mutant, seen: Option<&Seen>) -> String {
         Some(Notice { by, scenario, .. }) if *number > 0 => ("killed", format!("{by} in {scenario}")),
         Some(Notice { by, why, .. }) => ("ALARM", format!("{by}: {why}")),
         None if *number > 0 => ("SURVIVED", String::new()),
+        None if !is_well(mutant, seen) => ("ALARM", seen.map_or(String::new(), |seen| format!("QEMU: {}", seen.why))),
         None => ("legal", String::new()),
     };
     let number = if *number > 0 { number.to_string() } else { String::new() };
@@ -164,10 +171,12 @@ fn on_qemu_in_words(mutant: &Mutant, seen: &Seen) -> String {
 
 /// What the checker in the kernel says to it.
 fn by_checker(seen: &Seen) -> String {
-    match (seen.checked, seen.broken.is_empty()) {
+    let otherwise = seen.otherwise.then_some("fails otherwise");
+    let says: Vec<_> = seen.broken.iter().map(String::as_str).chain(otherwise).collect();
+    match (seen.checked, says.is_empty()) {
         (false, _) => "not run".to_owned(),
         (true, true) => "silent".to_owned(),
-        (true, false) => seen.broken.iter().cloned().collect::<Vec<_>>().join(", "),
+        (true, false) => says.join(", "),
     }
 }
 
@@ -176,9 +185,44 @@ fn litmus() -> Result<Vec<(String, String)>, Stop> {
     let mut cargo = build::cargo(&["test", "--quiet", "-p", "vmemmap", "--test", "litmus", "--", "--nocapture"]);
     let output = cargo.env("LITMUS_WITHOUT", "1").stdout(Stdio::piped()).output()?;
     if !output.status.success() {
-        return Err(Stop { status: Status::Fail, why: "the litmus shapes fail; mend them first".to_owned() });
+        return Err(failed("the litmus shapes fail; mend them first"));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let changed = text.lines().filter_map(|line| line.split_once("@without ")?.1.split_once(' '));
     Ok(changed.map(|(code, shape)| (code.to_owned(), shape.trim().to_owned())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mutant(number: u8) -> Mutant {
+        let json = format!(
+            r#"{{"number": {number}, "name": "m", "what": "", "expected": "", "all": [], "gaps": [], "boot": "story"}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    fn seen(at: &[&str], broken: &[&str], otherwise: bool) -> Seen {
+        let at = at.iter().map(|at| (*at).to_owned()).collect();
+        let broken = broken.iter().map(|rule| (*rule).to_owned()).collect();
+        Seen { mutant: "m".to_owned(), at, why: "stale".to_owned(), checked: true, broken, otherwise }
+    }
+
+    #[test]
+    fn a_legal_variant_that_any_boot_objects_to_is_an_alarm() {
+        let said = |seen: &Seen| line(&mutant(0), Some(seen));
+        for objection in [seen(&["4k"], &[], false), seen(&[], &["early"], false), seen(&[], &[], true)] {
+            assert!(!is_well(&mutant(0), Some(&objection)));
+            assert!(said(&objection).contains("ALARM") && said(&objection).contains("QEMU: stale"), "{objection:?}");
+        }
+        assert!(said(&seen(&[], &[], false)).contains("legal"));
+    }
+
+    #[test]
+    fn the_checker_is_silent_only_where_its_boots_pass() {
+        assert_eq!(by_checker(&seen(&["4k"], &[], false)), "silent");
+        assert_eq!(by_checker(&seen(&[], &[], true)), "fails otherwise");
+        assert_eq!(by_checker(&seen(&[], &["early"], true)), "early, fails otherwise");
+    }
 }

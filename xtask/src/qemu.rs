@@ -16,7 +16,7 @@ use crate::screen::{self, Shown};
 use crate::status::{Status, Stop};
 use crate::symbols;
 use crate::tool::Tool;
-use crate::trace_file::TraceFile;
+use crate::trace_file::{Place, TraceFile};
 use crate::{build, setup};
 
 /// The job, and how it is shown.
@@ -25,7 +25,7 @@ use crate::{build, setup};
 pub struct Qemu {
     #[command(flatten)]
     job: Job,
-    /// Write every event of the tables to a file that `cargo xtask check` reads; what breaks --checked, and what led to it
+    /// Write every event of the tables to a file that `cargo xtask check` reads
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Print one JSON object and nothing else
@@ -60,30 +60,36 @@ impl Qemu {
             println!("{}", shell(&boot.line()));
             return Ok(Status::Pass);
         }
+        let place = self.trace.as_deref().map(Place::find).transpose()?;
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
-        let mut file = self.trace.as_deref().map(TraceFile::create).transpose()?;
         build::images(&[boot.image])?;
-        let shown = Show { boot: &boot, qemu: qemu_version(), json: self.json, traced: self.trace.is_some() };
-        let mut saved = Ok(());
+        machine::catch_interrupts();
+        let mut file = place.map(Place::open).transpose()?;
+        let shown = Show {
+            boot: &boot,
+            qemu: qemu_version(),
+            json: self.json,
+            verbose: self.verbose,
+            trace: self.trace.as_deref(),
+        };
+        let mut saved = None;
         let limit = Duration::from_secs(self.time_limit);
         let run = machine::run(&boot, limit, |run| {
-            if run.is_held() {
-                saved = file.take().map_or(Ok(()), |file| file.save(run));
-            }
             self.hear(run, &shown);
+            if run.console.last().is_some_and(|line| line == "@held") {
+                saved = shown.end(run, file.take());
+            }
         })?;
-        saved?;
-        if matches!(run.end.status, Status::Pass | Status::Fail) {
-            file.map_or(Ok(()), |file| file.save(&run))?;
-        }
         for file in boot.hold.iter().chain(&[held_file()]).filter(|_| self.hold) {
             let _ = std::fs::remove_file(file);
         }
         if !run.is_held() {
-            shown.show(&run);
+            saved = shown.end(&run, file);
         }
         match run.end.status {
             Status::Refused | Status::Machine if !self.json => Err(run.end),
+            // It has been said.
+            Status::Pass if matches!(saved, Some(Err(_))) => Ok(Status::Machine),
             status => Ok(status),
         }
     }
@@ -92,8 +98,7 @@ impl Qemu {
         match run.console.last().map(String::as_str) {
             Some("@held") => {
                 // Only a convenience for `walk`: the machine is held all the same.
-                let _ = std::fs::write(held_file(), shown.object(run).to_string());
-                shown.show(run);
+                let _ = std::fs::write(held_file(), shown.object(run, None).to_string());
             }
             Some(line) if self.verbose && (!line.starts_with('@') || line.starts_with("@fail")) => {
                 if self.json {
@@ -112,25 +117,39 @@ struct Show<'a> {
     boot: &'a Boot,
     qemu: String,
     json: bool,
-    /// All of what led to an illegal step is in a file.
-    traced: bool,
+    verbose: bool,
+    /// The file of `--trace`, as the user named it.
+    trace: Option<&'a Path>,
 }
 
-/// Events that the screen shows of what a file has.
-const LAST: usize = 64;
+/// How many events a trace has that was saved, or why none was.
+type Saved = Result<usize, String>;
 
 impl Show<'_> {
-    fn show(&self, run: &Run) {
+    /// The end of a run: shows it and saves its trace. The screen comes first; an object has the trace's fate in it.
+    fn end(&self, run: &Run, file: Option<TraceFile>) -> Option<Saved> {
         if run.end.status == Status::Panic {
             eprintln!("PANIC     {}", run.end.why);
             let frames = symbols::backtrace(&self.boot.image.path(), run.frames());
             run.after_panic().chain(frames.iter().map(String::as_str)).for_each(|line| eprintln!("  {line}"));
         }
-        match run.end.status {
-            _ if self.json => println!("{}", self.object(run)),
-            Status::Pass | Status::Fail => self.screen(run),
-            _ => {}
+        if self.json {
+            let saved = file.map(|file| file.save(run));
+            println!("{}", self.object(run, saved.as_ref()));
+            return saved;
         }
+        let on_screen = matches!(run.end.status, Status::Pass | Status::Fail);
+        if on_screen {
+            self.screen(run);
+        }
+        let saved = file.map(|file| file.save(run));
+        match (&saved, self.trace.unwrap_or(Path::new("")).display()) {
+            (None, _) => {}
+            (Some(Err(why)), _) => anstream::eprintln!("error: {why}"),
+            (Some(Ok(events)), file) if on_screen => println!("{}", saved_line(*events, file)),
+            (Some(Ok(events)), file) => eprintln!("{}", saved_line(*events, file)),
+        }
+        saved
     }
 
     fn screen(&self, run: &Run) {
@@ -140,13 +159,11 @@ impl Show<'_> {
         match run.said("report").next().map(serde_json::from_str::<Report>) {
             Some(Ok(report)) => anstream::print!("{}", screen::draw(&report, &shown)),
             Some(Err(error)) => anstream::eprintln!("error: the kernel's report cannot be read: {error}"),
-            None => failures.iter().for_each(|text| anstream::println!("FAIL      {text}")),
+            None => screen::failed(&failures).iter().for_each(|line| anstream::println!("{line}")),
         }
         if !run.window.is_empty() {
-            let events = run.window.len().saturating_sub(LAST);
-            let shown = if self.traced { &run.window[events..] } else { &run.window };
-            println!("trace     what led to it, for `cargo xtask check`; --trace FILE saves it");
-            for line in shown {
+            let shown = if self.verbose { run.window.len() } else { screen::LAST_EVENTS };
+            for line in screen::led_to(&run.window, shown, self.trace.is_some()) {
                 println!("{line}");
             }
         }
@@ -156,7 +173,7 @@ impl Show<'_> {
     }
 
     /// What `--json` prints: the kernel's report and what only we know.
-    fn object(&self, run: &Run) -> Value {
+    fn object(&self, run: &Run, saved: Option<&Saved>) -> Value {
         let mut object = json!({ "schema_version": SCHEMA_VERSION });
         if let Some(Ok(Value::Object(report))) = run.said("report").next().map(serde_json::from_str) {
             report.into_iter().for_each(|(key, value)| object[key] = value);
@@ -168,14 +185,25 @@ impl Show<'_> {
         if run.end.status != Status::Pass {
             object["result"] = result(run.end.status).into();
             object["error"] = run.end.why.as_str().into();
+        } else if let (Some(Err(why)), false) = (saved, run.is_held()) {
+            object["result"] = result(Status::Machine).into();
+            object["error"] = why.as_str().into();
         }
         object["qemu_version"] = self.qemu.as_str().into();
         object["cpu"] = self.boot.job.cpu.as_str().into();
         if let (Some(qmp), Some(gdb)) = (&self.boot.hold, &self.boot.gdb) {
             object["hold"] = json!({ "qmp": qmp, "gdb": gdb });
         }
+        if let (Some(saved), Some(file)) = (saved, self.trace) {
+            object["trace"] = json!({ "file": file, "events": saved.as_ref().ok(), "error": saved.as_ref().err() });
+        }
         object
     }
+}
+
+fn saved_line(events: usize, file: impl std::fmt::Display) -> String {
+    let events = screen::plural(events as u64, "event");
+    format!("trace     {events} in {file}, for `cargo xtask check`")
 }
 
 /// What `--json` prints where nothing could be booted.
@@ -212,10 +240,14 @@ fn socket_below(target: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn show(boot: &Boot) -> Show<'_> {
+        Show { boot, qemu: "7.2.22".to_owned(), json: true, verbose: false, trace: Some(Path::new("a.trace")) }
+    }
+
     fn object(end: Stop, console: &str) -> String {
         let boot = Boot::main_job(Job::from_flags("").unwrap());
         let run = Run { end, console: console.lines().map(str::to_owned).collect(), ..Run::new() };
-        Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true, traced: false }.object(&run).to_string()
+        show(&boot).object(&run, None).to_string()
     }
 
     #[test]
@@ -242,8 +274,27 @@ mod tests {
             ..Run::new()
         };
         let boot = Boot::main_job(Job::from_flags("--checked").unwrap());
-        let object = Show { boot: &boot, qemu: "7.2.22".to_owned(), json: true, traced: false }.object(&run);
+        let object = show(&boot).object(&run, None);
         assert_eq!(object["check"].to_string(), r#"{"events":7,"rule":"early","window":["isb cpu=0"]}"#);
+    }
+
+    #[test]
+    fn a_trace_that_was_not_saved_fails_a_run_that_passed_and_hides_no_other_end() {
+        let boot = Boot::main_job(Job::from_flags("").unwrap());
+        let full = Err("no space".to_owned());
+        let object = |status, console: &str, saved: &Saved| {
+            let end = Stop { status, why: "itself".to_owned() };
+            let run = Run { end, console: console.lines().map(str::to_owned).collect(), ..Run::new() };
+            show(&boot).object(&run, Some(saved))
+        };
+        let passed = object(Status::Pass, r#"@report {"result":"pass"}"#, &full);
+        assert_eq!((&passed["result"], &passed["error"]), (&json!("fail"), &json!("no space")));
+        assert_eq!(passed["trace"], json!({ "file": "a.trace", "events": null, "error": "no space" }));
+        assert_eq!(object(Status::Fail, "", &full)["error"], "itself");
+        let held = object(Status::Pass, "@report {\"result\":\"held\"}\n@held", &full);
+        assert!(held["result"] == "held" && held["error"].is_null() && held["trace"]["error"] == "no space", "{held}");
+        let saved = object(Status::Pass, r#"@report {"result":"pass"}"#, &Ok(7));
+        assert!(saved["result"] == "pass" && saved["trace"]["events"] == 7, "{saved}");
     }
 
     #[test]

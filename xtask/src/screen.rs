@@ -16,8 +16,10 @@ const BOLD: Style = Style::new().bold();
 /// Where the comparison with Linux stands.
 const MARK_COLUMN: usize = 98;
 const COLUMNS: usize = 110;
-/// How many failed proofs are shown.
+/// How many lines failed proofs take.
 const FAILURES: usize = 8;
+/// How many events are shown of what led to an illegal step.
+pub const LAST_EVENTS: usize = 8;
 
 /// What the screen shows beside the report.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,7 @@ pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
             |check: Check| format!("{} events judged one by one, none breaks the protocol of the tables", check.events);
         lines.extend(report.check.map(|check| row("checked", &judged(check))));
     }
-    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides mistakes in them; see docs/testing.md";
+    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
     lines.push(row("not here", hidden));
     lines.extend(end(report, shown));
     lines.join("\n") + "\n"
@@ -192,19 +194,65 @@ fn proved(proof: &Proof, removed: bool) -> Vec<String> {
 }
 
 fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {
-    let verdict = |style: Style, word: &str, text: &str| format!("{style}{word:<9}{style:#} {text}");
     let ms = format!("{} ms", shown.elapsed.as_millis());
     let walk = format!("walk {:x}{}", report.memmap.start.0, regime_flags(report));
     match report.result.as_str() {
-        _ if !shown.failures.is_empty() => {
-            let (first, rest) = shown.failures.split_at(shown.failures.len().min(FAILURES));
-            let more = (!rest.is_empty()).then(|| row("", &format!("and {} more: --verbose", rest.len())));
-            first.iter().map(|text| verdict(RED, "FAIL", text)).chain(more).collect()
-        }
+        _ if !shown.failures.is_empty() => failed(shown.failures),
         "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   {walk}   gdb"))],
         "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: {walk}"))],
         _ => vec![verdict(RED, "FAIL", &ms)],
     }
+}
+
+fn verdict(style: Style, word: &str, text: &str) -> String {
+    format!("{style}{word:<9}{style:#} {text}")
+}
+
+/// The failed proofs, as many as fit; the first always does.
+pub fn failed(failures: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (shown, text) in failures.iter().enumerate() {
+        let wrapped = wrap(text);
+        if shown > 0 && lines.len() + wrapped.len() > FAILURES {
+            lines.push(row("", &format!("and {} more: --verbose", failures.len() - shown)));
+            break;
+        }
+        let named = wrapped.iter().enumerate().map(|(place, text)| match place {
+            0 => verdict(RED, "FAIL", text),
+            _ => row("", text),
+        });
+        lines.extend(named);
+    }
+    lines
+}
+
+/// Cuts a text between its words into lines that fit behind a row's name.
+fn wrap(text: &str) -> Vec<String> {
+    const MOST: usize = COLUMNS - 10;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if lines[last].is_empty() || lines[last].len() + 1 + word.len() <= MOST {
+            let gap = if lines[last].is_empty() { "" } else { " " };
+            lines[last] += gap;
+            lines[last] += word;
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// The last of `window`, the trace of what led to an illegal step, and where the rest is.
+pub fn led_to(window: &[String], most: usize, saved: bool) -> Vec<String> {
+    let shown = &window[window.len().saturating_sub(most)..];
+    let rest = match (shown.len() < window.len(), saved) {
+        (false, _) => "",
+        (true, false) => "; more with --verbose, --trace FILE or --json",
+        (true, true) => "; more with --verbose",
+    };
+    let head = format!("trace     what led to it, the last {} lines of its trace{rest}", shown.len());
+    [head].into_iter().chain(shown.iter().cloned()).collect()
 }
 
 /// The flags that tell `walk` what is not its default.
@@ -216,7 +264,8 @@ fn regime_flags(report: &Report) -> String {
     granule + &if report.va_bits == 48 { String::new() } else { format!(" --va-bits {}", report.va_bits) }
 }
 
-fn plural(count: u64, thing: &str) -> String {
+/// A count of things.
+pub fn plural(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 

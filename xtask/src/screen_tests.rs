@@ -99,6 +99,33 @@ fn a_failed_proof_is_said_and_nothing_passes() {
 }
 
 #[test]
+fn a_screen_that_fails_fits_too() {
+    let long = "event 254: freed-frame: a frame is given back while a leaf maps it, or is not forgotten: the descriptor at \
+                0x48020180 is in B1: no TLBI that covers it has followed the DSB";
+    let wide: Change = |report| report.memmap.leaves = vec![report.memmap.leaves[0].clone(); 3];
+    for failures in [vec![long], vec![long; 20], vec!["stale"; 20]] {
+        let text = screen(wide, &failures);
+        assert!(text.lines().count() <= 25 - 2, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    }
+    let text = screen(wide, &[long; 20]);
+    let words: Vec<_> = text.split_once("FAIL ").unwrap().1.split_whitespace().collect();
+    assert!(words.join(" ").starts_with(long), "{text}");
+    assert!(text.ends_with("and 16 more: --verbose\n"), "{text}");
+}
+
+#[test]
+fn what_led_to_an_illegal_step_is_short_and_says_where_the_rest_is() {
+    let window: Vec<_> = (0..138).map(|number| format!("isb cpu={number}")).collect();
+    let lines = led_to(&window, LAST_EVENTS, false);
+    assert_eq!((lines.len(), lines.last().unwrap().as_str()), (9, "isb cpu=137"));
+    let head = "trace     what led to it, the last 8 lines of its trace; more with --verbose, --trace FILE or --json";
+    assert_eq!(lines[0], head);
+    assert!(!led_to(&window, LAST_EVENTS, true)[0].contains("--trace"), "it is given already");
+    assert_eq!(led_to(&window, window.len(), false)[0], "trace     what led to it, the last 138 lines of its trace");
+}
+
+#[test]
 fn what_the_run_cannot_show_and_what_it_costs_stay_on_the_screen() {
     let text = screen(|_| {}, &[]);
     assert!(

@@ -40,9 +40,16 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "tried")?;
+        if self.counts.is_empty() && self.all.is_empty() {
+            return writeln!(f, "tried     none of the tests that ran tells what it tries");
+        }
+        if !self.counts.is_empty() {
+            writeln!(f, "tried")?;
+        }
         self.counts.iter().try_for_each(|(key, number)| writeln!(f, "  {number:>14} {key}"))?;
-        writeln!(f, "reached")?;
+        if !self.all.is_empty() {
+            writeln!(f, "reached")?;
+        }
         for (kind, all) in &self.all {
             let reached = self.reached.get(kind).cloned().unwrap_or_default();
             write!(f, "  {:>7} of {:>3} {kind}", all.intersection(&reached).count(), all.len())?;
@@ -59,6 +66,20 @@ impl fmt::Display for Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_no_heading_with_nothing_below_it() {
+        let told = |lines: &[&str]| {
+            let mut tally = Tally::default();
+            for line in lines {
+                assert!(tally.take(line));
+            }
+            tally.to_string()
+        };
+        assert_eq!(told(&[]), "tried     none of the tests that ran tells what it tries\n");
+        assert_eq!(told(&["@count a=3"]), "tried\n               3 a\n");
+        assert_eq!(told(&["@all errors Empty"]), "reached\n        0 of   1 errors, not: Empty\n");
+    }
 
     #[test]
     fn counts_add_up_and_what_is_missing_is_named() {

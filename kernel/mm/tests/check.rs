@@ -9,7 +9,8 @@ mod tape;
 use std::collections::BTreeMap;
 
 use tape::{
-    BLOCK, CONTIGUOUS, FRAME, L1, L2, L3, LINK, PAGE, READ_ONLY, ROOT, SPARE, Tape, VA, judge, replay, run_member, tape,
+    BLOCK, CONTIGUOUS, FRAME, L1, L2, L3, LINK, PAGE, READ_ONLY, ROOT, SPARE, TCR, Tape, VA, judge, replay, run_member,
+    tape,
 };
 use vmemmap::check::{At, Broken, Rule, State};
 use vmemmap::granule::GranuleSize;
@@ -436,7 +437,7 @@ fn a_slot_holds_what_was_last_written_to_it() {
 #[test]
 fn the_window_starts_with_the_registers_that_were_in_use() {
     let regs = |tcr| Event::Regs { cpu: 0, ttbr1: ROOT, tcr, mair: 0, sctlr: 1 };
-    for (padding, expected) in [(10, vec![regs(0), regs(5)]), (100, vec![regs(5)])] {
+    for (padding, expected) in [(10, vec![regs(TCR), regs(5)]), (100, vec![regs(5)])] {
         let events = tape().then(regs(5)).write(L3, NEXT).padded(padding);
         let (check, _) = judge(&[&events[..10], &[Event::Isb { cpu: 0 }], &events[10..]].concat());
         let told: Vec<_> = check.window().into_iter().filter(|event| matches!(event, Event::Regs { .. })).collect();

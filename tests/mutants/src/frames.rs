@@ -1,7 +1,6 @@
 //! The allocator of a mutant.
 
-use core::cell::Cell;
-
+use spin::Mutex;
 use vmemmap::addr::PhysAddr;
 use vmemmap::seam::{Allocation, Frames};
 
@@ -10,21 +9,22 @@ use crate::fault::{Astray, Fault};
 /// Frames on their way from the machine to the wrong allocator.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    lost: Cell<Option<Allocation>>,
+    lost: Mutex<Option<Allocation>>,
 }
-
-// SAFETY: a mutant and its allocator are used by one thread.
-unsafe impl Sync for Ledger {}
 
 impl Ledger {
     /// With nothing in it.
     #[must_use]
     pub const fn new() -> Self {
-        Self { lost: Cell::new(None) }
+        Self { lost: Mutex::new(None) }
     }
 
     pub(crate) fn lose(&self, frames: Allocation) {
-        self.lost.set(Some(frames));
+        *self.lost.lock() = Some(frames);
+    }
+
+    fn take(&self) -> Option<Allocation> {
+        self.lost.lock().take()
     }
 }
 
@@ -56,7 +56,7 @@ unsafe impl<F: Frames> Frames for MutatedFrames<F> {
     fn give(&mut self, frame: PhysAddr, bytes: u64) {
         match self.fault {
             Fault::Frames(Astray::NoRollback) if self.dry => {}
-            Fault::Frames(Astray::Swapped) => match self.ledger.lost.take() {
+            Fault::Frames(Astray::Swapped) => match self.ledger.take() {
                 Some(lost) => self.frames.give(lost.start, lost.bytes),
                 None => self.frames.give(frame, bytes),
             },

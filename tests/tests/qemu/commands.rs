@@ -68,6 +68,7 @@ pub fn trials() -> Vec<Trial> {
         "commands::a_checked_machine_without_tlbi_stops_and_its_trace_replays",
         checked_without_tlbi,
     ));
+    trials.push(Trial::test("commands::the_screen_of_an_illegal_step_fits", illegal_step_fits));
     trials.push(Trial::test("commands::the_screen_is_plain_text_in_a_pipe", screen_in_a_pipe));
     trials.push(Trial::test("commands::a_machine_without_tlbi_fails_and_says_so", without_tlbi));
     trials.push(Trial::test("commands::a_held_machine_is_walked_and_told_to_quit", hold_walk_and_quit));
@@ -128,15 +129,26 @@ fn checked_without_tlbi() -> Result<(), Failed> {
     let ended = run(command(&flags)?)?;
     ensure(ended.status == Some(1) && ended.out.contains("FAIL "), "a machine without TLBI passes", &ended)?;
     ensure(ended.out.contains("in B1: no TLBI that covers it has followed the DSB"), "the rule is not named", &ended)?;
-    let last = std::fs::read_to_string(&file)?.lines().last().unwrap_or_default().to_owned();
-    ensure(
-        last.starts_with("free ") && ended.out.ends_with(&format!("{last}\n")),
-        "the last event is not shown",
-        &ended,
-    )?;
+    let trace = std::fs::read_to_string(&file)?;
+    let last = trace.lines().last().unwrap_or_default();
+    ensure(last.starts_with("free ") && ended.out.contains(&format!("\n{last}\ntrace ")), "no last event", &ended)?;
+    let whole = trace.contains("begin cpu=0 op=add ") && trace.contains("begin cpu=0 op=remove ");
+    ensure(whole, "the file has not all that happened before", &ended)?;
+    ensure(!ended.out.contains("--trace FILE"), "names a flag that is given", &ended)?;
+    ensure(ended.out.ends_with(&format!(" events in {}, for `cargo xtask check`\n", file.display())), "where", &ended)?;
     let judged = run(command(&format!("check {}", file.display()))?)?;
     std::fs::remove_file(&file)?;
     ensure(judged.status == Some(1), "the adversary finds nothing wrong", &judged)
+}
+
+fn illegal_step_fits() -> Result<(), Failed> {
+    let ended = run(command("qemu --checked --break tlbi")?)?;
+    ensure(ended.status == Some(1) && ended.out.contains("FAIL "), "a machine without TLBI passes", &ended)?;
+    let fits = ended.out.lines().count() <= 25 && ended.out.lines().all(|line| line.chars().count() <= 110);
+    ensure(fits, "more than 25 lines of 110 columns", &ended)?;
+    ensure(ended.out.contains("more with --verbose, --trace FILE or --json"), "where is the rest?", &ended)?;
+    let verbose = run(command("qemu --checked --break tlbi --verbose")?)?;
+    ensure(verbose.out.contains("\ntable pa="), "--verbose does not show all of it", &verbose)
 }
 
 /// Instructions of the default run, in all and by phase, from an image with the decorators and from one without.

@@ -1,7 +1,7 @@
 //! Bad input and broken tools: one line that says what to do, the right exit status, never a hang.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
@@ -52,6 +52,84 @@ const BROKEN_QEMU: [(&str, &str, &str, &str); 4] = [
     ("qemu_hangs", "exec sleep 100", "7.2.22", "did not end within 1s"),
 ];
 
+/// A QEMU that tells two lines of a trace, and then does what its run is named for.
+struct Traced {
+    name: &'static str,
+    flags: &'static str,
+    act: &'static str,
+    status: i32,
+    /// On stdout or stderr.
+    says: &'static [&'static str],
+    saved: bool,
+}
+
+const TRACED: [Traced; 8] = [
+    Traced {
+        name: "panics_keeps_its_trace",
+        flags: "",
+        act: "echo '@panic at x'; exit 67",
+        status: 3,
+        says: &["PANIC     at x", "trace     1 event in "],
+        saved: true,
+    },
+    Traced {
+        name: "the_kernel_refuses_keeps_its_trace",
+        flags: "",
+        act: "echo '@refused no 16k'; exit 66",
+        status: 2,
+        says: &["error: no 16k", "trace     1 event in "],
+        saved: true,
+    },
+    Traced {
+        name: "hangs_keeps_its_trace",
+        flags: "--time-limit 1",
+        act: "exec sleep 100",
+        status: 4,
+        says: &["--trace is slow: give more --time-limit or a smaller --device-size", "trace     1 event in "],
+        saved: true,
+    },
+    Traced {
+        name: "is_interrupted_leaves_nothing",
+        flags: "",
+        act: "kill -TERM $PPID; exec sleep 100",
+        status: 130,
+        says: &["error: no trace is saved in ", ": the run was interrupted"],
+        saved: false,
+    },
+    Traced {
+        name: "passes_and_can_not_be_saved",
+        flags: "",
+        act: "mkdir \"$TRACE\"; echo '@report {}'; echo @pass",
+        status: 4,
+        says: &["error: the kernel's report cannot be read", "error: cannot write the trace to ", "make room there"],
+        saved: false,
+    },
+    Traced {
+        name: "fails_and_can_not_be_saved",
+        flags: "",
+        act: "mkdir \"$TRACE\"; echo '@fail stale'; exit 65",
+        status: 1,
+        says: &["FAIL      stale", "error: cannot write the trace to "],
+        saved: false,
+    },
+    Traced {
+        name: "is_json_and_can_not_be_saved",
+        flags: "--json",
+        act: "mkdir \"$TRACE\"; echo '@report {\"result\":\"pass\"}'; echo @pass",
+        status: 4,
+        says: &[r#""result":"fail""#, r#""error":"cannot write the trace to "#],
+        saved: false,
+    },
+    Traced {
+        name: "is_held_and_can_not_be_saved",
+        flags: "--json --hold",
+        act: "mkdir \"$TRACE\"; echo '@report {\"result\":\"held\"}'; echo @held",
+        status: 4,
+        says: &[r#""result":"held""#, r#""error":"cannot write the trace to "#],
+        saved: false,
+    },
+];
+
 /// The tests of this room.
 pub fn trials() -> Vec<Trial> {
     let refused = REFUSED.map(|(name, flags, status, says)| {
@@ -65,7 +143,14 @@ pub fn trials() -> Vec<Trial> {
     });
     let absent = Trial::test("refusals::qemu_absent", qemu_absent);
     let json = Trial::test("refusals::json_of_a_refused_run_is_one_object", json);
-    refused.into_iter().chain(broken).chain([absent, json]).collect()
+    let traced = TRACED
+        .map(|case| Trial::test(format!("refusals::a_traced_run_that_{}", case.name), move || keeps_its_trace(&case)));
+    let others = [
+        Trial::test("refusals::a_trace_that_is_no_writable_file", no_writable_file),
+        Trial::test("refusals::a_trace_leaves_nothing_while_the_kernel_is_built", nothing_while_building),
+        Trial::test("refusals::miri_that_runs_no_test", miri_without_tests),
+    ];
+    refused.into_iter().chain(broken).chain([absent, json]).chain(traced).chain(others).collect()
 }
 
 fn refuses(flags: &str, path: &[String], status: i32, says: &str) -> Result<(), Failed> {
@@ -114,6 +199,61 @@ fn json() -> Result<(), Failed> {
     Ok(())
 }
 
+fn keeps_its_trace(case: &Traced) -> Result<(), Failed> {
+    let told = "echo '@trace trace version=1'; echo '@trace isb cpu=0'";
+    let path_of_qemu = fake_qemu(case.name, &format!("{told}; {}", case.act), "7.2.22")?;
+    let out = room(&format!("{}-out", case.name))?;
+    let file = out.join("a.trace");
+    let mut command = command(&format!("qemu {} --trace {}", case.flags, file.display()))?;
+    let ended = run(command.env("PATH", [path_of_qemu, path()].join(":")).env("TRACE", &file))?;
+    ensure(ended.status == Some(case.status), &format!("the exit status is not {}", case.status), &ended)?;
+    let all = ended.out.clone() + &ended.err;
+    let missing = case.says.iter().find(|says| !all.contains(**says));
+    ensure(missing.is_none(), &format!("does not say {missing:?}"), &ended)?;
+    ensure(!case.flags.contains("--json") || ended.out.lines().count() == 1, "not one object", &ended)?;
+    let saved = std::fs::read_to_string(&file).ok();
+    let expected = case.saved.then(|| "trace version=1\nisb cpu=0\n".to_owned());
+    ensure(saved == expected, &format!("saved {saved:?}, expected {expected:?}"), &ended)?;
+    let left: Vec<_> = names(&out)?.into_iter().filter(|name| name != "a.trace").collect();
+    ensure(left.is_empty(), &format!("left {left:?}"), &ended)
+}
+
+fn names(room: &Path) -> Result<Vec<std::ffi::OsString>, Failed> {
+    Ok(std::fs::read_dir(room)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?)
+}
+
+fn no_writable_file() -> Result<(), Failed> {
+    let room = room("no-file")?;
+    let [pipe, link, shut] = ["pipe", "link", "shut"].map(|name| room.join(name));
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status()?;
+    symlink(&pipe, &link)?;
+    std::fs::write(&shut, "old")?;
+    std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o444))?;
+    for (path, says) in [(&pipe, "not a regular file"), (&link, "not a regular file"), (&shut, "it is read-only")] {
+        refuses(&format!("qemu --trace {}", path.display()), &[], 2, says)?;
+    }
+    let kept = std::fs::metadata(&pipe)?.file_type().is_fifo() && std::fs::read_to_string(&shut)? == "old";
+    if made.success() && kept && names(&room)?.len() == 3 { Ok(()) } else { Err("something was replaced".into()) }
+}
+
+/// With a cargo that says what is in the directory of the trace, and builds nothing.
+fn nothing_while_building() -> Result<(), Failed> {
+    let (room, out) = (room("build")?, room("build-out")?);
+    let cargo = program(&room, "cargo", "echo \"there: $(ls -A \"$OUT\")\"; exit 1")?;
+    let mut command = command(&format!("qemu --trace {}", out.join("a.trace").display()))?;
+    let ended = run(command.env("CARGO", cargo).env("OUT", &out))?;
+    ensure(ended.status == Some(1) && ended.err.contains("there: \n"), "something is there already", &ended)
+}
+
+/// With a rustup whose Miri finds no test of that name.
+fn miri_without_tests() -> Result<(), Failed> {
+    let room = room("miri")?;
+    program(&room, "rustup", "echo; echo 'running 0 tests'; echo")?;
+    let mut command = command("miri hotplugg")?;
+    let ended = run(command.env("PATH", [room.display().to_string(), path()].join(":")))?;
+    ensure(ended.status == Some(2) && ended.err.contains("none has \"hotplugg\" in its name"), "no refusal", &ended)
+}
+
 fn path() -> String {
     std::env::var("PATH").unwrap_or_default()
 }
@@ -128,10 +268,14 @@ fn room(name: &str) -> Result<PathBuf, Failed> {
 
 fn fake_qemu(name: &str, act: &str, version: &str) -> Result<String, Failed> {
     let room = room(name)?;
-    let program = room.join("qemu-system-aarch64");
-    let script =
-        format!("#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else {act}; fi\n");
-    std::fs::write(&program, script)?;
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let script = format!("if [ \"$1\" = --version ]; then echo 'QEMU emulator version {version}'; else {act}; fi");
+    program(&room, "qemu-system-aarch64", &script)?;
     Ok(room.display().to_string())
+}
+
+fn program(room: &Path, name: &str, script: &str) -> Result<PathBuf, Failed> {
+    let program = room.join(name);
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    Ok(program)
 }

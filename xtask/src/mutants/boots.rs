@@ -1,5 +1,5 @@
-//! The boots: a mutant is seen if the test image does not pass with it. Two more have the checker of the protocol in the
-//! kernel.
+//! The boots: a mutant is seen if the test image fails or panics with it, or hangs where that is expected. What else goes
+//! wrong says nothing of a mutant, and ends the command. Two more boots have the checker of the protocol in the kernel.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -12,12 +12,16 @@ use serde_json::Value;
 use crate::job::Job;
 use crate::line::{Boot, Image};
 use crate::machine;
+use crate::outcome::Run;
 use crate::status::{Status, Stop};
 
 /// Boots that run side by side.
 const THREADS: usize = 2;
-/// A boot that takes longer hangs.
+/// A boot that takes longer hangs, or the host is busy: one that should not hang then gets `PATIENCE`.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Mutants that are seen by a boot that does not end.
+const HANGS: [&str; 2] = ["tg1-as-tg0", "t1sz-off-by-one"];
 
 /// Name and flags of each machine. Base pages only at 4K is where QEMU shows most.
 const CONFIGURATIONS: [(&str, &str); 4] = [
@@ -39,18 +43,21 @@ pub struct Seen {
     pub mutant: String,
     /// Names of configurations, those with the checker left out.
     pub at: Vec<String>,
-    /// What the first of them said.
+    /// What the first boot that did not pass said.
     pub why: String,
     /// Whether the checker was there.
     pub checked: bool,
     /// The checker's rules that it broke.
     pub broken: BTreeSet<String>,
+    /// Whether a boot with the checker did not pass, and not because of the checker.
+    pub otherwise: bool,
 }
 
-/// How a boot ended.
+/// What a boot said of its mutant.
 #[derive(Clone, Debug)]
 struct Ended {
-    end: Stop,
+    /// Why it did not pass.
+    fault: Option<String>,
     /// The checker's rule that was broken.
     broken: Option<String>,
 }
@@ -78,14 +85,15 @@ fn on(boot: &str) -> impl Iterator<Item = (&'static str, &'static str)> + use<> 
 
 fn collect(name: &str, cases: &[Case<'_>], ended: &[Ended]) -> Seen {
     let mine = || cases.iter().zip(ended).filter(|((mutant, _), _)| *mutant == name);
-    let plain = || mine().filter(|((_, at), _)| !CHECKED.contains(at));
-    let seen = || plain().filter(|(_, ended)| ended.end.status != Status::Pass);
+    let (checked, plain): (Vec<_>, Vec<_>) = mine().partition(|((_, at), _)| CHECKED.contains(at));
+    let at = plain.iter().filter(|(_, ended)| ended.fault.is_some()).map(|((_, (at, _)), _)| (*at).to_owned());
     Seen {
         mutant: name.to_owned(),
-        at: seen().map(|((_, (at, _)), _)| (*at).to_owned()).collect(),
-        why: seen().next().map(|(_, ended)| ended.end.why.clone()).unwrap_or_default(),
-        checked: mine().any(|((_, at), _)| CHECKED.contains(at)),
-        broken: mine().filter_map(|(_, ended)| ended.broken.clone()).collect(),
+        at: at.collect(),
+        why: plain.iter().chain(&checked).find_map(|(_, ended)| ended.fault.clone()).unwrap_or_default(),
+        checked: !checked.is_empty(),
+        broken: checked.iter().filter_map(|(_, ended)| ended.broken.clone()).collect(),
+        otherwise: checked.iter().any(|(_, ended)| ended.fault.is_some() && ended.broken.is_none()),
     }
 }
 
@@ -108,15 +116,78 @@ fn in_parallel(cases: &[Case<'_>]) -> Result<Vec<Ended>, Stop> {
     ended.into_iter().map(|end| end.unwrap_or_else(|| Err(Stop::machine("a boot was lost")))).collect()
 }
 
-fn boot((mutant, (_, flags)): &Case<'_>) -> Result<Ended, Stop> {
+fn boot((mutant, (at, flags)): &Case<'_>) -> Result<Ended, Stop> {
     let job = Job::from_flags(&format!("{flags} --cpu max"))?;
     let boot = Boot { image: Image::Test, test: Some(format!("mutant::{mutant}")), ..Boot::main_job(job) };
-    let run = machine::run(&boot, TIME_LIMIT, |_| {})?;
+    let hangs = HANGS.contains(mutant);
+    let (mut limit, mut run) = (TIME_LIMIT, machine::run(&boot, TIME_LIMIT, |_| {})?);
+    if is_out_of_time(&run, limit) && !hangs {
+        (limit, run) = (PATIENCE, machine::run(&boot, PATIENCE, |_| {})?);
+    }
     let broken = run.said("broken").next().and_then(|json| serde_json::from_str::<Value>(json).ok());
     let broken = broken.and_then(|broken| broken["rule"].as_str().map(str::to_owned));
-    match run.end.status {
-        Status::Interrupted => Err(run.end),
-        Status::Refused if run.end.why.contains("no test case") => Err(run.end),
-        _ => Ok(Ended { end: run.end, broken }),
+    let fault = fault(&run.end, hangs && is_out_of_time(&run, limit));
+    let fault = fault.map_err(|Stop { status, why }| Stop { status, why: format!("{mutant} on {at}: {why}") })?;
+    Ok(Ended { fault, broken })
+}
+
+fn is_out_of_time(run: &Run, limit: Duration) -> bool {
+    run.end.status == Status::Machine && run.elapsed >= limit
+}
+
+/// What the end of a boot says against its mutant, if anything; an error is an end that has nothing to do with it. `hung` says
+/// that it did not end in time, as expected.
+fn fault(end: &Stop, hung: bool) -> Result<Option<String>, Stop> {
+    match end.status {
+        Status::Pass => Ok(None),
+        Status::Fail | Status::Panic => Ok(Some(end.why.clone())),
+        Status::Machine if hung => Ok(Some(end.why.clone())),
+        Status::Machine | Status::Refused | Status::Interrupted => Err(end.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASES: [Case<'_>; 3] = [("m", CONFIGURATIONS[1]), ("m", CHECKED[0]), ("m", CHECKED[1])];
+
+    fn ended(fault: Option<&str>, broken: Option<&str>) -> Ended {
+        Ended { fault: fault.map(str::to_owned), broken: broken.map(str::to_owned) }
+    }
+
+    #[test]
+    fn only_a_kernel_that_fails_or_panics_or_hangs_as_expected_says_something_of_its_mutant() {
+        let said = |status, hung| {
+            let end = Stop { status, why: "why".to_owned() };
+            fault(&end, hung).map(|fault| fault.is_some()).map_err(|stop| stop.status)
+        };
+        assert_eq!(said(Status::Pass, false), Ok(false));
+        assert_eq!(said(Status::Fail, false), Ok(true));
+        assert_eq!(said(Status::Panic, false), Ok(true));
+        assert_eq!(said(Status::Machine, true), Ok(true));
+        for status in [Status::Machine, Status::Refused, Status::Interrupted] {
+            assert_eq!(said(status, false), Err(status));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_dies_early_has_not_run_out_of_time() {
+        let run = |end: Stop, seconds| Run { end, elapsed: Duration::from_secs(seconds), ..Run::new() };
+        let dead = || Stop::machine("QEMU died");
+        let late = [run(dead(), 3), run(dead(), 10), run(Stop::refused("no"), 10)];
+        assert_eq!(late.map(|run| is_out_of_time(&run, TIME_LIMIT)), [false, true, false]);
+    }
+
+    #[test]
+    fn a_boot_that_fails_beside_the_checker_is_not_the_checkers() {
+        let seen = |first, second| collect("m", &CASES, &[ended(None, None), first, second]);
+        let by_checker = || ended(Some("event 5"), Some("early"));
+        let both = seen(by_checker(), ended(Some("stale"), None));
+        assert_eq!((both.broken.len(), both.otherwise, both.at.len()), (1, true, 0));
+        let one = seen(by_checker(), ended(None, None));
+        assert_eq!((one.broken.len(), one.otherwise, &*one.why), (1, false, "event 5"));
+        let none = seen(ended(None, None), ended(None, None));
+        assert_eq!((none.broken.len(), none.otherwise, none.checked), (0, false, true));
     }
 }

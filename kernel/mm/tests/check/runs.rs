@@ -12,11 +12,11 @@ use vmemmap::meta::StructPage;
 use vmemmap::observe::{self, Observed, Observer};
 use vmemmap::regime::Regime;
 use vmemmap::seam::Dsb;
-use vmemmap::sim::{self, Adversary, World};
+use vmemmap::sim::{self, World};
 use vmemmap::table::Tables;
 use vmemmap::trace::{Event, Header, Word};
 
-use crate::tape::{first_wrong, judge, replay};
+use crate::tape::{first_wrong, judge, matching, replay};
 
 const MIB: u64 = 1 << 20;
 const DEVICE: u64 = 4 << 30;
@@ -125,17 +125,6 @@ fn no_barrier_and_no_tlbi_of_the_core_can_be_left_out() {
                 assert_eq!(wrong, None, "{granule}: {gone}: {rule:?}: put back, still wrong");
             }
         }
-    }
-}
-
-/// What the adversary says where the checker says `rule`. It lets a TLBI come early: what that leaves behind is wrong later.
-fn matching(rule: Rule) -> &'static [&'static str] {
-    match rule {
-        Rule::FreedFrame => &["E3a"],
-        Rule::FreedTable => &["E3b"],
-        Rule::Unfinished => &["E2a", "E2b", "E2c"],
-        Rule::Early => &["E2b"],
-        _ => &[],
     }
 }
 
