@@ -72,7 +72,8 @@ fn judge(text: &str, cpus: u32) -> Result<Verdict, String> {
     check_header(header)?;
     let running = header.cpus as u8;
     header.cpus = header.cpus.max(cpus);
-    let mut court = Court { adversary: Adversary::new(header), running, verdict: Verdict::new(header) };
+    let mut court =
+        Court { adversary: Adversary::new(header), running, is_under_way: false, verdict: Verdict::new(header) };
     for event in events {
         let (line, event) = event?;
         court.hear(line, event)?;
@@ -99,6 +100,8 @@ struct Court {
     adversary: Adversary,
     /// CPUs of the trace itself.
     running: u8,
+    /// The state at the start has been told.
+    is_under_way: bool,
     verdict: Verdict,
 }
 
@@ -114,9 +117,12 @@ impl Court {
         if self.verdict.events == 0 && !is_state && self.verdict.taken.is_empty() {
             return Err(format!("line {line}: an event before any `regs` line: nothing is known of the tables"));
         }
-        if self.verdict.events > 0 && matches!(event, Event::Table { .. } | Event::Slot { .. }) {
-            return Err(format!("line {line}: `table` and `slot` lines come before the first event"));
+        if self.is_under_way && matches!(event, Event::Table { .. } | Event::Slot { .. }) {
+            return Err(format!("line {line}: `table` and `slot` lines come before the first store"));
         }
+        // What was taken and zeroed before the trace starts may be told among the tables.
+        self.is_under_way |=
+            matches!(event, Event::Write { .. } | Event::Tlbi { .. } | Event::Free { .. } | Event::Touch { .. });
         self.verdict.events += usize::from(self.verdict.events > 0 || !is_state);
         self.step(line, event);
         // CPUs that only look on run from the start, as the first one does.
