@@ -1,5 +1,5 @@
 //! The whole core against the adversary: sequences of operations at every row of the geometry table, with struct pages of
-//! 16 to 128 bytes, every kind of storage and of leaves, probed on every CPU before every call of the seam.
+//! 16 to 128 bytes, every kind of storage and of leaves; every CPU probes before every call of the seam (`common/watch.rs`).
 //!
 //! After each operation every invariant of `common/invariants.rs` must hold; that file says which are held where, and which
 //! can't be expressed. `VMEMMAP_THOROUGH=N` tries N times as many and longer sequences, `VMEMMAP_SEED=N` other ones.
