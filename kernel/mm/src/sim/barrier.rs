@@ -181,27 +181,21 @@ impl Adversary {
         entries.map(|(va, stale)| (va, stale.held)).collect()
     }
 
-    /// Nothing of what `cpu` did is left for later, but for its own context synchronisation: the trace ends here.
-    pub(super) fn expect_complete(&mut self, cpu: u8) {
-        self.judge_runs(cpu);
-        if let Some((va, rule, why)) = self.unforgotten(cpu).filter(|(_, rule, _)| *rule == Rule::Forgotten) {
-            self.break_rule_at(va, rule, why);
-        }
-        if let Some((rule, why)) = self.unpublished(cpu).filter(|(rule, _)| *rule == Rule::Visible) {
-            self.break_rule(rule, why);
-        }
-    }
-
     /// What an operation of `cpu` did must be complete (E2, E8).
     pub(super) fn end(&mut self, cpu: u8) {
+        self.expect_complete(cpu, |_| true);
+        self.expect_clean_registers(cpu);
+    }
+
+    /// Nothing of what `cpu` did is left for later, as far as the rules go that `judged` names.
+    pub(super) fn expect_complete(&mut self, cpu: u8, judged: impl Fn(Rule) -> bool) {
         self.judge_runs(cpu);
-        if let Some((va, rule, why)) = self.unforgotten(cpu) {
+        if let Some((va, rule, why)) = self.unforgotten(cpu).filter(|(_, rule, _)| judged(*rule)) {
             self.break_rule_at(va, rule, why);
         }
-        if let Some((rule, why)) = self.unpublished(cpu) {
+        if let Some((rule, why)) = self.unpublished(cpu).filter(|(rule, _)| judged(*rule)) {
             self.break_rule(rule, why);
         }
-        self.expect_clean_registers(cpu);
     }
 
     fn unforgotten(&self, cpu: u8) -> Option<(u64, Rule, String)> {

@@ -12,8 +12,8 @@ pub const NEVER_ZEROED: &str = "it was never zeroed, or not all of it";
 /// Frames that are taken.
 #[derive(Debug, Default)]
 pub struct Allocation {
-    /// The first address of each leaf written since then that maps into them. Others, such as a linear map that was there before, are
-    /// aliases which may stay.
+    /// The first address of each leaf written since then that maps into them. Others, such as a linear map that was
+    /// there before, are aliases which may stay.
     users: BTreeSet<u64>,
 }
 
@@ -34,12 +34,19 @@ impl Adversary {
             self.break_rule(Rule::Accounts, format!("taken twice: {other:#x} is out"));
         }
         self.allocations.insert((pa, len, from), Allocation::default());
-        let live = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect::<Vec<_>>();
-        if live.iter().any(|(table, home)| self.reached_by(*table, home.level, home.va) != 0) {
+        if self.first_walked(pa, len).is_some() {
             self.break_rule(Rule::Accounts, "a walk may be in a table there");
         }
         self.forget_contents(pa, len);
         self.arbitrary.insert(pa, len);
+    }
+
+    /// The first table in this memory that some walk may go through: a CPU that walks it, and the first address behind it.
+    fn first_walked(&self, pa: u64, len: u64) -> Option<(u8, u64)> {
+        self.tables.range(pa..pa + len).find_map(|(table, home)| {
+            let cpus = self.reached_by(*table, home.level, home.va);
+            (cpus != 0).then_some((cpus.trailing_zeros() as u8, home.va))
+        })
     }
 
     fn forget_contents(&mut self, pa: u64, len: u64) {
@@ -52,8 +59,7 @@ impl Adversary {
     }
 
     pub(super) fn zero(&mut self, cpu: u8, pa: u64, len: u64) {
-        let homes: Vec<_> = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect();
-        if homes.iter().any(|(table, home)| self.reached_by(*table, home.level, home.va) != 0) {
+        if self.first_walked(pa, len).is_some() {
             self.break_rule(Rule::LiveChange, "a walk may be in this table");
         }
         self.forget_contents(pa, len);
@@ -93,19 +99,15 @@ impl Adversary {
             None => self.break_rule(Rule::Accounts, format!("{len:#x} bytes at {pa:#x} were not taken from {to:?}")),
             Some(allocation) => self.expect_unmapped(pa, len, &allocation),
         }
-        let homes: Vec<_> = self.tables.range(pa..pa + len).map(|(table, home)| (*table, *home)).collect();
-        for (table, home) in homes {
-            let cpus = self.reached_by(table, home.level, home.va);
-            if cpus != 0 {
-                let (va, why) = (home.va, self.reason(cpus.trailing_zeros() as u8, home.va));
-                self.break_rule_at(
-                    va,
-                    Rule::FreedTable,
-                    format!("a walk for {va:#x} may still go through this table: {why}"),
-                );
-            }
-            self.tables.remove(&table);
+        if let Some((cpu, va)) = self.first_walked(pa, len) {
+            let why = self.reason(cpu, va);
+            self.break_rule_at(
+                va,
+                Rule::FreedTable,
+                format!("a walk for {va:#x} may still go through this table: {why}"),
+            );
         }
+        self.tables.retain(|table, _| !(pa..pa + len).contains(table));
         if self.arbitrary.contains_key(&pa) {
             self.forget_contents(pa, len);
             self.runs.retain(|(_, first, ..)| !(pa..pa + len).contains(first));

@@ -40,7 +40,7 @@ impl Adversary {
     fn inherit(&mut self, cpu: u8) {
         for slot in self.unpublished.iter().copied().collect::<Vec<_>>() {
             let Some((table, home)) = self.place(slot) else { continue };
-            let va = home.va + (slot - table) / 8 * self.geometry.bytes(home.level);
+            let va = self.behind(slot, table, home);
             let olds = self.slots[&slot].olds.iter().filter(|old| old.pending >> cpu & 1 == 1);
             let olds: Vec<_> = olds.map(|old| (old.writer, self.geometry.entry(old.value, home.level))).collect();
             for (writer, entry) in olds {

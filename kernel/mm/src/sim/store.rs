@@ -33,10 +33,15 @@ impl Adversary {
         (slot < table + self.geometry.table_bytes(home.level)).then_some((table, home))
     }
 
+    /// The first address that a slot of a table translates.
+    pub(super) fn behind(&self, slot: u64, table: u64, home: Home) -> u64 {
+        home.va + (slot - table) / 8 * self.geometry.bytes(home.level)
+    }
+
     /// A store into a table that is, or was, in the tree.
     fn replace(&mut self, cpu: u8, slot: u64, table: u64, home: Home, new: u64) {
         let level = home.level;
-        let va = home.va + ((slot - table) / 8) * self.geometry.bytes(level);
+        let va = self.behind(slot, table, home);
         let old = self.geometry.entry(self.value(slot), level);
         let now = self.geometry.entry(new, level);
         let linked = self.reached_by(table, level, home.va);
