@@ -120,11 +120,12 @@ impl Altmap {
         (Pfn::new(first), Pfn::new(first.saturating_add(self.free)))
     }
 
-    /// The storage zone, for observers.
+    /// The part of the storage zone that is in use, padding included, for observers; `None` if nothing is.
     #[inline]
-    pub(crate) const fn zone(&self, granule: GranuleSize) -> Allocation {
+    pub(crate) fn used(&self, granule: GranuleSize) -> Option<Allocation> {
         let start = self.storage().0.address(granule.shift());
-        Allocation { start, bytes: self.free << granule.shift(), source: Source::Altmap }
+        let frames = self.alloc + self.align;
+        (frames > 0).then_some(Allocation { start, bytes: frames << granule.shift(), source: Source::Altmap })
     }
 
     /// The same storage with nothing handed out.

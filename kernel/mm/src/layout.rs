@@ -150,6 +150,18 @@ impl Layout {
         (self.granule.bytes() >> self.struct_page_shift) << self.granule.shift()
     }
 
+    /// The physical memory whose struct pages the page of vmemmap at `page` holds; clipped at physical address 0.
+    #[must_use]
+    pub const fn described_by(&self, page: VirtAddr) -> PhysRange {
+        let shift = self.granule.shift();
+        let pages = self.granule.bytes() >> self.struct_page_shift;
+        let first = self.pfn(page).number().cast_signed();
+        let end = first + pages.cast_signed();
+        let [start, end] = [if first < 0 { 0 } else { first }, if end < 0 { 0 } else { end }];
+        let [start, end] = [start.cast_unsigned() << shift, end.cast_unsigned() << shift];
+        PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)).expect("the first page is not behind the last")
+    }
+
     /// The physical memory that the linear map can show on a CPU with `pa_bits` bits of physical address.
     #[must_use]
     #[inline]

@@ -194,15 +194,31 @@ pub struct Stretches {
     left: u64,
     /// Output address minus `va`: leaves must be aligned in both. Zero where frames are chosen to fit.
     skew: u64,
+    /// Single pages before and behind, which are not part of the range that is cut.
+    beside: [Option<VirtAddr>; 2],
 }
 
 impl Stretches {
+    /// No leaves at all.
+    pub const NONE: Self = Self::new(GranuleSize::K4, LeafSizes::NONE, VirtAddr::new(0), 0, 0);
+
     /// The leaves for `bytes` bytes at `va`, both multiples of the granule, where `skew` is the output address minus the
     /// input address modulo 2^64 (0 if the frames will be allocated as aligned as the leaf needs).
     #[must_use]
     #[inline]
     pub const fn new(granule: GranuleSize, sizes: LeafSizes, va: VirtAddr, bytes: u64, skew: u64) -> Self {
-        Self { granule, sizes, va, left: bytes, skew }
+        Self { granule, sizes, va, left: bytes, skew, beside: [None; 2] }
+    }
+
+    /// The same between two single pages, of which either may be missing.
+    #[must_use]
+    #[inline]
+    pub const fn between(self, first: Option<VirtAddr>, last: Option<VirtAddr>) -> Self {
+        Self { beside: [first, last], ..self }
+    }
+
+    const fn page(va: VirtAddr) -> Stretch {
+        Stretch { va, leaf: Leaf::PAGE, count: 1 }
     }
 
     #[inline]
@@ -228,7 +244,12 @@ impl Iterator for Stretches {
 
     #[inline]
     fn next(&mut self) -> Option<Stretch> {
-        let kind = self.sizes.kinds().iter().position(|&leaf| self.fits(leaf, self.va, self.left))?;
+        if let Some(page) = self.beside[0].take() {
+            return Some(Self::page(page));
+        }
+        let Some(kind) = self.sizes.kinds().iter().position(|&leaf| self.fits(leaf, self.va, self.left)) else {
+            return self.beside[1].take().map(Self::page);
+        };
         let leaf = self.sizes.kinds[kind];
         let bytes = leaf.bytes(self.granule);
         let count = self.until_larger(&self.sizes.kinds[..kind]) / bytes;

@@ -2,6 +2,9 @@
 //!
 //! A record per section, in a radix tree of RAM pages that only grows: a bitmap with one bit for each 2 MiB sub-section,
 //! and flags. Records are never freed, so a reader may look one up at any time without a lock.
+//!
+//! In an early section, which boot RAM fills at least in part, the bits say where RAM and added memory are; its struct pages
+//! are there, and its pfns valid, over its whole span and for ever.
 
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::frames::{self, OutOfFrames};
@@ -47,15 +50,6 @@ impl Shape {
     const fn flags(self) -> u64 {
         (1 << self.record_shift) - 8
     }
-}
-
-/// What stands in the way of a range.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Conflict {
-    /// A section of boot RAM, by its range.
-    BootRam(PhysRange),
-    /// A sub-section that is active already, by its range.
-    Active(PhysRange),
 }
 
 /// A bitmap word of a section, and the bits of it that are meant.
@@ -143,20 +137,40 @@ impl Sections {
         Ok(())
     }
 
-    /// What keeps `range` from being added; `None` if nothing does.
-    pub fn conflict<M: Memory>(&self, memory: &M, range: PhysRange) -> Option<Conflict> {
+    /// The first sub-section of `range` that is active, by its range.
+    pub fn first_active<M: Memory>(&self, memory: &M, range: PhysRange) -> Option<PhysRange> {
         let mut cursor = Cursor::new();
-        for section in self.sections(range) {
-            let Some(record) = self.record(memory, &mut cursor, section) else { continue };
-            if memory.load(record.add(self.shape.flags())) & EARLY != 0 {
-                return Some(Conflict::BootRam(self.span(section)));
-            }
-        }
         let active = self.words(range).find_map(|word| {
             let bits = self.load(memory, &mut cursor, word) & word.mask;
             (bits != 0).then(|| self.subsection(word) + u64::from(bits.trailing_zeros()))
         })?;
-        PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES).map(Conflict::Active)
+        PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES)
+    }
+
+    /// Whether anybody needs the struct pages of `range`: a sub-section of it is active, or a section of it is early.
+    pub fn is_used<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
+        self.sections(range).any(|section| self.is_early(memory, section)) || self.first_active(memory, range).is_some()
+    }
+
+    /// `range` without its first and its last section where those are early, whose struct pages are there already. The
+    /// sections between them belong to `range` alone, so none of them is early.
+    pub fn outside_early<M: Memory>(&self, memory: &M, range: PhysRange) -> PhysRange {
+        let shift = self.granule.section_shift();
+        let sections = self.sections(range);
+        let (first, last) = (sections.start, sections.end.saturating_sub(1));
+        let (mut start, mut end) = (range.start(), range.end());
+        if self.is_early(memory, first) {
+            start = end.min(PhysAddr::new((first + 1) << shift));
+        }
+        if start < end && self.is_early(memory, last) {
+            end = start.max(PhysAddr::new(last << shift));
+        }
+        PhysRange::between(start, end).expect("neither passes the other")
+    }
+
+    fn is_early<M: Memory>(&self, memory: &M, section: u64) -> bool {
+        let record = self.record(memory, &mut Cursor::new(), section);
+        record.is_some_and(|record| memory.load(record.add(self.shape.flags())) & EARLY != 0)
     }
 
     /// Makes every pfn of `range` valid. Its sections must have records and its struct pages must be initialised: a
@@ -165,28 +179,32 @@ impl Sections {
         self.change(memory, range, |bits, mask| bits | mask);
     }
 
-    /// Makes every pfn of `range` invalid.
+    /// Makes every pfn of `range` invalid, but for those in early sections.
     pub fn deactivate<M: Memory>(&self, memory: &mut M, range: PhysRange) {
         self.change(memory, range, |bits, mask| bits & !mask);
     }
 
-    /// Marks the sections of `range` as boot RAM, valid over their whole span.
-    pub fn activate_early<M: Memory>(&self, memory: &mut M, range: PhysRange) {
+    /// Marks the sections of `range` as early: valid over their whole span, as Linux's boot sections are.
+    pub fn mark_early<M: Memory>(&self, memory: &mut M, range: PhysRange) {
         for section in self.sections(range) {
             if let Some(record) = self.record(memory, &mut Cursor::new(), section) {
                 memory.store(record.add(self.shape.flags()), EARLY);
             }
-            self.activate(memory, self.span(section));
         }
     }
 
-    /// Whether `pfn` has an initialised struct page.
+    /// Whether `pfn` has an initialised struct page: its sub-section is active, or its section is early.
     pub fn is_valid<M: Memory>(&self, memory: &M, pfn: Pfn) -> bool {
         if pfn.number() >> (52 - self.granule.shift()) != 0 {
             return false;
         }
-        let start = pfn.address(self.granule.shift()).align_down(SUBSECTION_BYTES);
-        PhysRange::new(start, SUBSECTION_BYTES).is_some_and(|subsection| self.is_wholly_active(memory, subsection))
+        let address = pfn.address(self.granule.shift());
+        let subsection = address.value() >> SUBSECTION_SHIFT;
+        let section = subsection >> self.shape.subsection_bits;
+        let Some(record) = self.record(memory, &mut Cursor::new(), section) else { return false };
+        let bit = subsection & ((1 << self.shape.subsection_bits) - 1);
+        memory.load(record.add(bit / 64 * 8)) >> (bit % 64) & 1 == 1
+            || memory.load(record.add(self.shape.flags())) & EARLY != 0
     }
 
     /// Whether every sub-section of `range` is active.

@@ -8,14 +8,15 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-pub use memmap::Memmap;
-pub(crate) use steps::Reservation;
+pub use memmap::{Memmap, Shared};
+pub(crate) use steps::{Reservation, initialise_within};
 
-use crate::addr::{PhysAddr, VirtRange};
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};
 use crate::frames::OutOfFrames;
 use crate::granule::Granule;
+use crate::leaf::Stretches;
 use crate::seam::{Frames, Machine};
 use crate::table::{Occupied, Protection, Tables};
 
@@ -28,10 +29,8 @@ pub const EARLY_PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, 
 /// Why a vmemmap can't be where it was to go. Nothing has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MemmapError {
-    /// It does not start and end where a page of vmemmap does, or lies outside of the layout's window.
-    #[error(
-        "the struct pages {va} are not whole pages inside the vmemmap window {window}; widen the range, or the window"
-    )]
+    /// Its struct pages, or the rest of its first or last page, are outside of the layout's window.
+    #[error("the pages with the struct pages {va} are not inside the vmemmap window {window}; choose another range")]
     Window {
         /// Where the struct pages would be.
         va: VirtRange,
@@ -41,6 +40,12 @@ pub enum MemmapError {
     /// The window is in use.
     #[error(transparent)]
     Occupied(#[from] Occupied),
+    /// An edge page that others are said to use is not mapped.
+    #[error("the vmemmap page {page} is said to be shared, but is not mapped; populate it, or say that it is not shared")]
+    NotShared {
+        /// The page.
+        page: VirtAddr,
+    },
     /// The altmap can't hold it.
     #[error(transparent)]
     Altmap(#[from] AltmapTooSmall),
@@ -140,7 +145,8 @@ pub fn populate<M: Machine, F: Frames>(
 }
 
 /// Takes away what [`populate`] made: clears every leaf, one batch of TLB invalidations, gives frames back to where they
-/// came from, frees the tables that are empty now. Returns the storage as it was before, and how many tables were freed.
+/// came from, frees the tables that are empty now. Edge pages that others use by now (`shared`) stay. Returns the storage as
+/// it was before, and how many tables were freed.
 ///
 /// No pfn of the range may be valid any more: another CPU that touches a struct page now takes a fault.
 ///
@@ -152,17 +158,21 @@ pub fn depopulate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,
     populated: Populated,
+    shared: Shared,
 ) -> (Storage, u64) {
     let Populated { memmap, mut storage, root, .. } = populated;
     assert!(root == tables.root(), "a vmemmap of the tables at {root}, not of these");
+    let memmap = memmap.beside(shared);
     match &mut storage {
         Storage::Altmap(altmap) => {
-            tables.unmap(memmap.stretches());
-            tables.machine_mut().freed(altmap.zone(M::Granule::SIZE));
+            tables.unmap(memmap.interior_stretches(), memmap.edge_stretches(), frames);
+            if let Some(used) = altmap.used(M::Granule::SIZE) {
+                tables.machine_mut().freed(used);
+            }
             *altmap = altmap.emptied();
         }
-        Storage::Ram => tables.unmap_frames(memmap.stretches(), frames),
+        Storage::Ram => tables.unmap(Stretches::NONE, memmap.stretches(), frames),
     }
-    let freed = tables.prune(memmap.range(), frames);
+    let freed = tables.prune(memmap.mapped(), frames);
     (storage, freed)
 }

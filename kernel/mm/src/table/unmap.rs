@@ -4,28 +4,29 @@ use super::Tables;
 use crate::addr::PhysAddr;
 use crate::descriptor::Descriptor;
 use crate::frames::give;
-use crate::leaf::Stretch;
+use crate::leaf::{Stretch, Stretches};
 use crate::seam::{Frames, Machine};
 use crate::tlb;
 
 impl<M: Machine> Tables<M> {
-    /// Clears the leaves of `stretches` and makes every CPU forget them. Their frames belong to somebody else.
-    pub(crate) fn unmap(&mut self, stretches: impl Iterator<Item = Stretch> + Clone) {
-        for stretch in stretches.clone() {
+    /// Clears the leaves of `lent` and of `own` and makes every CPU forget them, in one batch. The frames of `lent` belong to
+    /// somebody else; those of `own` are RAM and go back to `frames`, after every CPU has forgotten them.
+    pub(crate) fn unmap<F: Frames>(&mut self, lent: Stretches, own: Stretches, frames: &mut F) {
+        for stretch in lent.clone() {
             self.each_slot(stretch, |tables, slot| tables.write(slot, Descriptor::EMPTY));
         }
-        tlb::invalidate_leaves(&mut self.machine, stretches);
-    }
-
-    /// The same for leaves that map frames of RAM: each goes back to `frames`, after every CPU has forgotten it.
-    pub(crate) fn unmap_frames<F: Frames>(&mut self, stretches: impl Iterator<Item = Stretch> + Clone, frames: &mut F) {
-        for stretch in stretches.clone() {
+        for stretch in own.clone() {
             self.each_slot(stretch, |tables, slot| {
                 let parked = tables.read(slot).parked();
                 tables.write(slot, parked);
             });
         }
-        tlb::invalidate_leaves(&mut self.machine, stretches.clone());
+        tlb::invalidate_leaves(&mut self.machine, lent.chain(own.clone()));
+        self.give_parked(own, frames);
+    }
+
+    /// Gives back the frames that stand parked in the slots of `stretches`.
+    fn give_parked<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) {
         let (granule, format) = (self.regime.granule(), self.regime.output());
         for stretch in stretches {
             let bytes = 1 << granule.level_shift(stretch.leaf.level);
