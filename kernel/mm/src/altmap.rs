@@ -128,6 +128,13 @@ impl Altmap {
         (frames > 0).then_some(Allocation { start, bytes: frames << granule.shift(), source: Source::Altmap })
     }
 
+    /// The frames from `first` to `end` of it, with nothing handed out.
+    #[inline]
+    pub(crate) const fn from(self, first: Pfn, end: Pfn) -> Self {
+        let reserve = first.number() - self.base.number();
+        Self { reserve, free: end.number().saturating_sub(first.number()), align: 0, alloc: 0, ..self }
+    }
+
     /// The same storage with nothing handed out.
     #[inline]
     pub(crate) const fn emptied(self) -> Self {

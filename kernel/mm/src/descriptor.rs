@@ -63,6 +63,8 @@ impl Attributes {
     pub const KERNEL_READ_ONLY: Self = Self(0x00e0_0000_0000_0780);
     /// Normal write-back, read-only, executable at EL1 only.
     pub const KERNEL_TEXT: Self = Self(0x00c0_0000_0000_0780);
+    /// Device-nGnRnE (memory attribute 3), read-write, never executable: a window of another device.
+    pub const DEVICE_STRICT: Self = Self(0x00e8_0000_0000_070c);
     /// Device-nGnRE (memory attribute 4), read-write, never executable: registers.
     pub const DEVICE: Self = Self(0x00e8_0000_0000_0710);
 

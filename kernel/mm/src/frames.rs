@@ -21,6 +21,17 @@ pub(crate) fn take<M: Machine, F: Frames>(machine: &mut M, frames: &mut F, bytes
     Some(frame)
 }
 
+/// Takes a frame of words that are all 0: a page of records.
+pub(crate) fn take_zeroed<M: Machine, F: Frames>(
+    machine: &mut M,
+    frames: &mut F,
+    bytes: u64,
+) -> Result<PhysAddr, OutOfFrames> {
+    let page = take(machine, frames, bytes).ok_or(OutOfFrames { wanted: 1, taken: 0, bytes })?;
+    (0..bytes).step_by(8).for_each(|offset| machine.store(page.add(offset), 0));
+    Ok(page)
+}
+
 /// Gives a frame back, after telling the machine's observers.
 #[inline]
 pub(crate) fn give<M: Machine, F: Frames>(machine: &mut M, frames: &mut F, frame: PhysAddr, bytes: u64) {

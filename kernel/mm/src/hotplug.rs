@@ -2,23 +2,33 @@
 //!
 //! The life of a range: [`Hotplug::plan`] validates and plans, pure reads; [`Plan::commit`] reserves what the plan names
 //! (the only step that can run out), builds the linear map and then the vmemmap, initialises every struct page and only
-//! then makes the pfns valid. [`Hotplug::remove`] goes the other way round: pfns invalid, vmemmap away, linear map away,
-//! frames back where they came from.
+//! then makes the pfns valid. [`Hotplug::remove`] goes the other way round: pfns invalid, readers gone, vmemmap away, linear
+//! map away, frames back where they came from.
+//!
+//! Ranges start and end at any 2 MiB boundary. Where struct pages of a range share a page of vmemmap with others', that
+//! page is RAM and goes with the last of them; where boot RAM has brought the struct pages of a whole section, those serve.
 
 mod error;
+mod kind;
 mod plan;
 mod region;
+mod remove;
 mod request;
+mod view;
 
-pub use error::{AddError, PlanError, RemoveError};
+pub use error::{AddError, Obstacle, PlanError, RemoveError};
+pub use kind::{Device, Kind, LINEAR_PROTECTION, PEER_PROTECTION, PeerToPeer, Private, RangeKind};
 pub use plan::{Plan, Summary};
-pub use region::{Region, Removed};
+pub use region::{Listed, Region, Removed};
 pub use request::Request;
+pub use view::{Reference, View};
 
 #[cfg(test)]
 mod protocol_tests;
 #[cfg(test)]
 mod struct_page_tests;
+#[cfg(test)]
+mod subsection_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -27,21 +37,20 @@ mod validity_tests;
 use core::marker::PhantomData;
 
 use crate::addr::{Pfn, PhysRange};
-use crate::descriptor::{Attributes, OutputFormat, TableAttributes};
+use crate::altmap::Altmap;
+use crate::descriptor::OutputFormat;
 use crate::frames::OutOfFrames;
-use crate::granule::{Granule, SUBSECTION_BYTES};
+use crate::granule::Granule;
 use crate::layout::Layout;
 use crate::leaf::LeafPolicy;
-use crate::mapping::{self, Mapping};
+use crate::mapping::Mapping;
 use crate::meta::{Meta, Role, Roles, struct_page_shift};
-use crate::seam::{Frames, Machine, Phase};
+use crate::regions::Regions;
+use crate::seam::{Frames, Machine};
 use crate::section::Sections;
-use crate::table::{Protection, Tables};
-use crate::vmemmap::{self, Memmap, PopulateError, Storage};
-
-/// How the linear map of device memory is written: `PAGE_KERNEL`, as Linux's `memremap_pages()` asks.
-pub const LINEAR_PROTECTION: Protection =
-    Protection { leaf: Attributes::KERNEL, table: TableAttributes::LINEAR.owned() };
+use crate::table::Tables;
+use crate::vmemmap::{self, Memmap, PopulateError, Shared, Storage};
+use request::Ask;
 
 /// The memory map of a kernel: its tables, its frames, its sections. Writers are serialised by `&mut`.
 #[derive(Debug)]
@@ -50,6 +59,7 @@ pub struct Hotplug<M, F, P> {
     frames: F,
     layout: Layout,
     sections: Sections,
+    regions: Regions,
     pa_bits: u32,
     struct_page: PhantomData<P>,
 }
@@ -59,7 +69,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// # Errors
     ///
-    /// [`OutOfFrames`] if there is no frame for the section records.
+    /// [`OutOfFrames`] if there is no frame for the section records, or for the registry of ranges; then none is taken.
     ///
     /// # Panics
     ///
@@ -72,23 +82,35 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         assert!(layout.struct_page_bytes() <= M::Granule::SIZE.bytes(), "a struct page larger than a page");
         assert!(layout.granule() == M::Granule::SIZE, "a layout of another granule");
         assert!(layout.struct_page_bytes() == 1 << struct_page_shift::<P>(), "a layout for another struct page");
-        let sections = Sections::new(tables.machine_mut(), &mut frames)?;
-        Ok(Self { tables, frames, layout, sections, pa_bits, struct_page: PhantomData })
+        let machine = tables.machine_mut();
+        let sections = Sections::new(machine, &mut frames)?;
+        let regions = Regions::new(machine, &mut frames)
+            .inspect_err(|_| crate::frames::give(machine, &mut frames, sections.root(), M::Granule::SIZE.bytes()))?;
+        Ok(Self { tables, frames, layout, sections, regions, pa_bits, struct_page: PhantomData })
     }
 
-    /// Gives boot RAM its struct pages: whole sections, in RAM, valid over their whole span as Linux's early sections
-    /// are. The linear map of RAM is boot's own.
+    /// Gives boot RAM its struct pages: for the whole of every section that it touches, in RAM, valid over their whole span
+    /// as Linux's early sections are. What else is in those sections may be added later, and uses the same struct pages. The
+    /// linear map of RAM is boot's own.
     ///
     /// # Errors
     ///
     /// [`PopulateError`] if RAM can't hold them; then nothing but empty section records has changed.
+    ///
+    /// # Panics
+    ///
+    /// If `range` ends within a section of 2^64.
     pub fn add_boot_ram(&mut self, range: PhysRange, policy: LeafPolicy) -> Result<(), PopulateError> {
-        let range = self.whole_sections(range);
-        self.sections.prepare(self.tables.machine_mut(), &mut self.frames, range)?;
-        let memmap = Memmap::new(&self.layout, range, policy).early();
-        let populated = vmemmap::populate(&mut self.tables, &mut self.frames, memmap, Storage::Ram)?;
-        populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
-        self.sections.activate_early(self.tables.machine_mut(), range);
+        let wide = range.widen(1 << self.layout.granule().section_shift()).expect("RAM ends below 2^64");
+        self.sections.prepare(self.tables.machine_mut(), &mut self.frames, wide)?;
+        let new = self.sections.outside_early(self.tables.machine(), wide);
+        if !new.is_empty() {
+            let memmap = Memmap::new(&self.layout, new, policy).early();
+            let populated = vmemmap::populate(&mut self.tables, &mut self.frames, memmap, Storage::Ram)?;
+            populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
+            self.sections.mark_early(self.tables.machine_mut(), new);
+        }
+        self.sections.activate(self.tables.machine_mut(), range);
         Ok(())
     }
 
@@ -97,38 +119,18 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// # Errors
     ///
     /// [`PlanError`], which names the value, the rule and the nearest value that would do.
-    pub fn plan(&mut self, request: Request) -> Result<Plan<'_, M, F, P>, PlanError> {
-        self.validate(&request)?;
-        Plan::new(self, request)
+    pub fn plan<K: Kind>(&mut self, request: Request<K>) -> Result<Plan<'_, M, F, P>, PlanError> {
+        let ask = request.ask();
+        self.validate(&ask)?;
+        Plan::new(self, ask)
     }
 
-    /// Takes a range away. When it returns, nothing maps the range and no TLB holds a translation of it. (Dirty data-cache
-    /// lines of its memory are the device owner's to clean.) It does not wait for readers of the struct pages: that nobody
-    /// walks them any more is the caller's to know.
-    ///
-    /// # Errors
-    ///
-    /// [`RemoveError`] gives the region back if it is not one of this memory map.
-    #[allow(clippy::result_large_err, reason = "the region comes back in it, and there is no heap to box it")]
-    pub fn remove(&mut self, region: Region) -> Result<Removed, RemoveError> {
-        let active = self.sections.is_wholly_active(self.tables.machine(), region.range());
-        if region.owner != self.sections.root() || !active {
-            return Err(RemoveError { region });
-        }
-        let Region { request: Request { range, policy, .. }, populated, .. } = region;
-        self.tables.machine_mut().begin(Phase::Remove(range));
-        self.sections.deactivate(self.tables.machine_mut(), range);
-        let linear = self.linear(range, policy);
-        let Self { tables, frames, .. } = self;
-        tables.machine_mut().begin(Phase::Populate);
-        let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated);
-        tables.machine_mut().end(Phase::Populate);
-        tables.machine_mut().begin(Phase::Linear);
-        // SAFETY: commit made it, with the same range and policy, and the region that stood for its use is gone.
-        let linear_tables = unsafe { mapping::unmap(tables, frames, &linear) };
-        tables.machine_mut().end(Phase::Linear);
-        tables.machine_mut().end(Phase::Remove(range));
-        Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
+    /// The smallest altmap for `range` with `policy`, after `reserve` frames for the driver: none for struct pages that boot
+    /// has brought.
+    pub fn tight_altmap(&self, range: PhysRange, policy: LeafPolicy, reserve: u64) -> Altmap {
+        let own = self.sections.outside_early(self.tables.machine(), range);
+        let tight = Altmap::tight_at(&self.layout, own, policy, range.start(), reserve);
+        Altmap::new(range, self.layout.granule(), reserve, tight)
     }
 
     /// Whether `pfn` has an initialised struct page.
@@ -153,10 +155,10 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         &mut self.tables
     }
 
-    /// Bytes of RAM that section records take. They are never freed.
+    /// Bytes of RAM that the records of sections and of ranges take. They are never freed.
     #[must_use]
     pub const fn section_bytes(&self) -> u64 {
-        self.sections.bytes()
+        self.sections.bytes() + self.regions.bytes()
     }
 
     /// The same memory map on another machine: how an observer is put around the one below, or taken off.
@@ -167,21 +169,28 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// that one must not be used by anybody else.
     #[must_use]
     pub unsafe fn on<N: Machine<Granule = M::Granule>>(self, change: impl FnOnce(M) -> N) -> Hotplug<N, F, P> {
-        let Self { tables, frames, layout, sections, pa_bits, struct_page } = self;
-        Hotplug { tables: tables.on(change), frames, layout, sections, pa_bits, struct_page }
+        let Self { tables, frames, layout, sections, regions, pa_bits, struct_page } = self;
+        Hotplug { tables: tables.on(change), frames, layout, sections, regions, pa_bits, struct_page }
     }
 
-    /// What a range must be a multiple of: a sub-section, and as much as one page of vmemmap describes.
-    #[must_use]
-    pub fn unit(&self) -> u64 {
-        self.layout.described_by_page().max(SUBSECTION_BYTES)
+    /// The linear map of a range, if its kind has one.
+    fn linear(&self, ask: &Ask) -> Option<Mapping> {
+        let protection = ask.kind.linear_protection()?;
+        Some(Mapping::linear(self.tables.regime(), &self.layout, ask.range, ask.policy, protection))
     }
 
-    fn linear(&self, range: PhysRange, policy: LeafPolicy) -> Mapping {
-        Mapping::linear(self.tables.regime(), &self.layout, range, policy, LINEAR_PROTECTION)
+    /// Which edge pages of `memmap` are in use, by other ranges or by boot RAM, while its own range is not active.
+    fn shared(&self, memmap: &Memmap) -> Shared {
+        let [first, last] = memmap.edges().map(|page| {
+            page.is_some_and(|page| self.sections.is_used(self.tables.machine(), self.layout.described_by(page)))
+        });
+        Shared { first, last }
     }
 
-    fn whole_sections(&self, range: PhysRange) -> PhysRange {
-        range.widen(1 << self.layout.granule().section_shift()).expect("RAM ends below 2^64")
+    /// The parts of `range` in early sections, whose struct pages are boot's.
+    fn early_parts(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + use<M, F, P> {
+        let own = self.sections.outside_early(self.tables.machine(), range);
+        let parts = [(range.start(), own.start()), (own.end(), range.end())];
+        parts.into_iter().filter_map(|(start, end)| PhysRange::between(start, end)).filter(|part| !part.is_empty())
     }
 }

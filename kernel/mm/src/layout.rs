@@ -162,6 +162,21 @@ impl Layout {
         PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)).expect("the first page is not behind the last")
     }
 
+    /// The physical memory whose struct pages the vmemmap window has room for, as far as 52 bits reach.
+    #[must_use]
+    pub const fn describable(&self) -> PhysRange {
+        let frames = (self.vmemmap.bytes() >> self.struct_page_shift).cast_signed();
+        let (first, shift) = (self.first_frame().cast_signed(), self.granule.shift());
+        let most = 1_i64 << (52 - shift);
+        let end = if first + frames > most { most } else { first + frames };
+        let [start, end] = [if first < 0 { 0 } else { first }, if end < 0 { 0 } else { end }];
+        let [start, end] = [PhysAddr::new(start.cast_unsigned() << shift), PhysAddr::new(end.cast_unsigned() << shift)];
+        match PhysRange::between(start, end) {
+            Some(range) => range,
+            None => PhysRange::EMPTY,
+        }
+    }
+
     /// The physical memory that the linear map can show on a CPU with `pa_bits` bits of physical address.
     #[must_use]
     #[inline]

@@ -16,10 +16,12 @@ pub mod granule;
 pub mod hotplug;
 pub mod layout;
 pub mod leaf;
+pub mod lifetime;
 pub mod mapping;
 pub mod meta;
 pub mod observe;
 pub mod regime;
+pub mod regions;
 pub mod seam;
 pub mod section;
 #[cfg(feature = "sim")]

@@ -115,7 +115,7 @@ pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mappin
 ///
 /// `mapping` must have been made by [`map`] in these tables, and nobody may use its addresses any more.
 pub unsafe fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> u64 {
-    tables.unmap(mapping.stretches());
+    tables.unmap(mapping.stretches(), Stretches::NONE, frames);
     tables.prune(mapping.va, frames)
 }
 

@@ -15,6 +15,8 @@ pub enum Role {
     Altmap,
     /// The altmap's reserve: frames that belong to the driver and are never handed out.
     Reserve,
+    /// Memory that the CPU can't reach.
+    Private,
 }
 
 /// A struct page of any kernel. One stands at every pfn's place in the vmemmap, written once by [`Meta::new`] before the
@@ -91,6 +93,7 @@ pub(crate) fn initialise<P: Meta>(memory: &mut [MaybeUninit<u8>], first: Pfn, ro
             Role::Device => fill(now, pfn, |pfn| P::new(pfn, Role::Device)),
             Role::Altmap => fill(now, pfn, |pfn| P::new(pfn, Role::Altmap)),
             Role::Reserve => fill(now, pfn, |pfn| P::new(pfn, Role::Reserve)),
+            Role::Private => fill(now, pfn, |pfn| P::new(pfn, Role::Private)),
         }
         pfn = pfn.add(now.len() as u64);
         pages = later;
@@ -141,6 +144,8 @@ impl StructPage {
     /// Not for general use (Linux's `PG_reserved`): the altmap and its reserve.
     pub const RESERVED: u64 = 1 << 13;
     const COUNTS: u64 = 0xffff_ffff_0000_0001;
+    /// Linux starts private pages without a reference: nobody has them until a driver hands them out.
+    const NO_REFERENCE: u64 = 0xffff_ffff_0000_0000;
 }
 
 const _: () = assert!(size_of::<StructPage>() == 64);
@@ -151,10 +156,11 @@ unsafe impl Meta for StructPage {
     fn new(_: Pfn, role: Role) -> Self {
         let flags = match role {
             Role::Ram => 0,
-            Role::Device => Self::DEVICE,
+            Role::Device | Role::Private => Self::DEVICE,
             Role::Altmap | Role::Reserve => Self::DEVICE | Self::RESERVED,
         };
-        Self { flags, next: 0, previous: 0, mapping: 0, index: 0, data: 0, counts: Self::COUNTS, private: 0 }
+        let counts = if role == Role::Private { Self::NO_REFERENCE } else { Self::COUNTS };
+        Self { flags, next: 0, previous: 0, mapping: 0, index: 0, data: 0, counts, private: 0 }
     }
 }
 

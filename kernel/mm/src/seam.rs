@@ -173,3 +173,14 @@ pub unsafe trait Frames {
     /// Gives back what [`take`](Frames::take) handed out, with the same size.
     fn give(&mut self, frame: PhysAddr, bytes: u64);
 }
+
+/// Readers of the struct pages, and waiting for them: an adopter's RCU.
+///
+/// # Safety
+///
+/// When [`wait_for_readers`](Quiesce::wait_for_readers) returns, every read section that had begun before the call must have
+/// ended, with all that was read in it; and a read section that begins later must see what was stored before the call.
+pub unsafe trait Quiesce {
+    /// Waits for a grace period.
+    fn wait_for_readers(&mut self);
+}

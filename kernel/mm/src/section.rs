@@ -7,7 +7,7 @@
 //! are there, and its pfns valid, over its whole span and for ever.
 
 use crate::addr::{Pfn, PhysAddr, PhysRange};
-use crate::frames::{self, OutOfFrames};
+use crate::frames::{OutOfFrames, take_zeroed};
 use crate::granule::{Granule, GranuleSize, SUBSECTION_BYTES, SUBSECTION_SHIFT};
 use crate::seam::{Frames, Machine, Memory};
 
@@ -95,7 +95,7 @@ impl Sections {
     /// [`OutOfFrames`] if there is no frame for its root.
     pub fn new<M: Machine, F: Frames>(machine: &mut M, frames: &mut F) -> Result<Self, OutOfFrames> {
         let granule = M::Granule::SIZE;
-        let root = new_page(machine, frames, granule)?;
+        let root = take_zeroed(machine, frames, granule.bytes())?;
         Ok(Self { root, granule, pages: 1, shape: Shape::of(granule) })
     }
 
@@ -128,7 +128,7 @@ impl Sections {
                 let slot = self.pointer(page, section, level);
                 page = PhysAddr::new(machine.load(slot));
                 if page.value() == 0 {
-                    page = new_page(machine, frames, self.granule)?;
+                    page = take_zeroed(machine, frames, self.granule.bytes())?;
                     self.pages += 1;
                     machine.store(slot, page.value());
                 }
@@ -278,26 +278,10 @@ impl Sections {
         page.add((index & (self.granule.entries() - 1)) * 8)
     }
 
-    fn span(&self, section: u64) -> PhysRange {
-        let shift = self.granule.section_shift();
-        PhysRange::new(PhysAddr::new(section << shift), 1 << shift).expect("sections are within 52 bits")
-    }
-
     fn sections(&self, range: PhysRange) -> core::ops::Range<u64> {
         let shift = self.granule.section_shift();
         range.start().value() >> shift..range.end().value().div_ceil(1 << shift)
     }
-}
-
-fn new_page<M: Machine, F: Frames>(
-    machine: &mut M,
-    allocator: &mut F,
-    granule: GranuleSize,
-) -> Result<PhysAddr, OutOfFrames> {
-    let bytes = granule.bytes();
-    let page = frames::take(machine, allocator, bytes).ok_or(OutOfFrames { wanted: 1, taken: 0, bytes })?;
-    (0..granule.entries()).for_each(|word| machine.store(page.add(word * 8), 0));
-    Ok(page)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::leaf::LeafPolicy;
 use crate::meta::StructPage;
 use crate::observe::Event;
 use crate::regime::Regime;
-use crate::seam::{Dsb, Frames, Machine, Memory, Mmu};
+use crate::seam::{Dsb, Frames, Machine, Memory, Mmu, Quiesce};
 use crate::table::Tables;
 use crate::tlbi::Tlbi;
 use crate::walk::Walk;
@@ -35,6 +35,8 @@ pub enum Seen {
     /// An ordinary word was stored.
     Store(PhysAddr, u64),
     Give(PhysAddr),
+    /// Readers were waited for.
+    Quiesce,
 }
 
 std::thread_local! {
@@ -55,7 +57,7 @@ pub fn take_log() -> Vec<Seen> {
 #[derive(Clone, Debug)]
 pub struct Plain<G> {
     pub words: RefCell<HashMap<u64, u64>>,
-    /// Which physical ranges `access` wrote, whole leaves.
+    /// What `access` wrote last at each physical address, by the first address of each piece.
     pub written: BTreeMap<u64, Vec<u8>>,
     regime: Regime,
     granule: PhantomData<G>,
@@ -83,6 +85,23 @@ impl<G: Granule> Plain<G> {
             Seen::Store(word, value) => self.set(word, value),
             _ => {}
         }
+    }
+
+    /// Keeps what `access` wrote, and forgets what stood there.
+    fn keep(&mut self, start: u64, bytes: Vec<u8>) {
+        let end = start + bytes.len() as u64;
+        let before = self.written.range(..end).filter(|(at, old)| *at + old.len() as u64 > start).map(|(at, _)| *at);
+        for at in before.collect::<Vec<_>>() {
+            let old = self.written.remove(&at).unwrap();
+            let part = |from: u64, to: u64| old[(from - at) as usize..(to - at) as usize].to_vec();
+            if at < start {
+                self.written.insert(at, part(at, start));
+            }
+            if at + old.len() as u64 > end {
+                self.written.insert(end, part(end, at + old.len() as u64));
+            }
+        }
+        self.written.insert(start, bytes);
     }
 
     /// Whether the whole page at `table` is zero.
@@ -139,7 +158,8 @@ unsafe impl<G: Granule> Memory for Plain<G> {
         let memory: &mut [u8] = &mut bytes[skip..skip + range.bytes() as usize];
         // SAFETY: initialised bytes may be seen as maybe uninitialised ones; what is written are whole struct pages.
         write(unsafe { &mut *(core::ptr::from_mut(memory) as *mut [MaybeUninit<u8>]) });
-        self.written.insert(frame.value(), memory.to_vec());
+        let written = memory.to_vec();
+        self.keep(frame.value(), written);
     }
 }
 
@@ -201,6 +221,13 @@ unsafe impl Frames for Ram {
         assert_eq!(self.out.remove(&frame.value()), Some(bytes), "{frame} was not taken with {bytes} bytes");
         log(Seen::Give(frame));
         self.free.entry(bytes).or_default().insert(frame.value());
+    }
+}
+
+// SAFETY: a test reads between operations only.
+unsafe impl Quiesce for Ram {
+    fn wait_for_readers(&mut self) {
+        log(Seen::Quiesce);
     }
 }
 

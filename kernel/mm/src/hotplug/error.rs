@@ -3,7 +3,6 @@
 use super::Region;
 use crate::addr::{PhysAddr, PhysRange};
 use crate::frames::OutOfFrames;
-use crate::granule::GranuleSize;
 use crate::table::Occupied;
 use crate::vmemmap::MemmapError;
 
@@ -16,15 +15,11 @@ pub enum PlanError {
         /// Where it was to start.
         start: PhysAddr,
     },
-    /// A boundary where hot-plug can't work.
-    #[error("{range} does not start and end at multiples of {} MiB, as {granule} needs; {nearest} would do", unit >> 20)]
+    /// A boundary inside of a sub-section.
+    #[error("{range} does not start and end at multiples of 2 MiB; {nearest} would do")]
     Misaligned {
         /// What was asked.
         range: PhysRange,
-        /// What start and end must be multiples of, in bytes.
-        unit: u64,
-        /// The granule that asks for it.
-        granule: GranuleSize,
         /// The nearest range that would do.
         nearest: PhysRange,
     },
@@ -44,21 +39,41 @@ pub enum PlanError {
         /// What can be mapped.
         mappable: PhysRange,
     },
-    /// A section that belongs to boot RAM.
-    #[error("{range} touches the section {section}, which holds RAM; device memory there is not supported yet, start at or above {}", section.end())]
-    BootSection {
+    /// Addresses whose struct pages the vmemmap has no room for.
+    #[error("{range} is outside {describable}, which the vmemmap can describe; choose a range inside")]
+    BeyondVmemmap {
         /// What was asked.
         range: PhysRange,
-        /// The section.
-        section: PhysRange,
+        /// What can be described.
+        describable: PhysRange,
+    },
+    /// RAM that was there at boot.
+    #[error("{range} overlaps RAM, first at {ram}; start at or above {}", ram.end())]
+    BootRam {
+        /// What was asked.
+        range: PhysRange,
+        /// The first sub-section with RAM.
+        ram: PhysRange,
     },
     /// Memory that is there already.
-    #[error("{range} overlaps memory that is added already, first at {subsection}; remove that region first")]
+    #[error("{range} overlaps {live}, which is added already; remove that region first")]
     Overlap {
         /// What was asked.
         range: PhysRange,
-        /// The first sub-section that is active.
-        subsection: PhysRange,
+        /// The first range that it overlaps.
+        live: PhysRange,
+    },
+    /// The range whose altmap was to be used is not there any more, or never was in this memory map.
+    #[error("{host}, whose altmap was to be used, is not added here; add it first")]
+    HostGone {
+        /// That range.
+        host: PhysRange,
+    },
+    /// The range whose altmap was to be used has none of its own.
+    #[error("{host} has no altmap of its own; name a region that was added with one")]
+    HostWithoutAltmap {
+        /// That range.
+        host: PhysRange,
     },
     /// An altmap for another range.
     #[error("the altmap's base {base} is not the start of {range}; make the altmap for this range")]
@@ -93,10 +108,32 @@ pub enum PlanError {
 #[error("{0}; free some, or keep the struct pages in an altmap")]
 pub struct AddError(#[from] pub OutOfFrames);
 
-/// The region is not one of this memory map, or not active in it.
+/// A region that can't be removed now. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is not a range of this memory map; remove it where it was added", region.range())]
+#[error("{}: {why}", region.range())]
 pub struct RemoveError {
     /// The region, given back.
     pub region: Region,
+    /// What is in the way.
+    pub why: Obstacle,
+}
+
+/// Why a region can't be removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// It was added elsewhere.
+    #[error("not a range of this memory map; remove it where it was added")]
+    Foreign,
+    /// Its pages are in use.
+    #[error("busy: {references} references are held; remove it when they are gone")]
+    Referenced {
+        /// How many references.
+        references: u64,
+    },
+    /// Its altmap holds the struct pages of another range.
+    #[error("busy: its altmap holds the struct pages of {tenant}; remove that first")]
+    Hosts {
+        /// A range that lives in its altmap.
+        tenant: PhysRange,
+    },
 }

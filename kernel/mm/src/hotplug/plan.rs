@@ -2,24 +2,28 @@
 
 use core::fmt;
 
-use super::{AddError, Hotplug, PlanError, Region, Request};
+use super::request::{Ask, Host};
+use super::{AddError, Hotplug, PlanError, RangeKind, Region};
 use crate::addr::{Pfn, PhysRange, VirtRange};
-use crate::altmap::Altmap;
+use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::frames::Reserved;
 use crate::granule::Granule;
 use crate::mapping::Mapping;
-use crate::meta::{Meta, Role, Roles};
+use crate::meta::{Meta, Roles};
+use crate::regions::{Lodging, Record, Slot};
 use crate::seam::{Frames, Machine, Phase};
-use crate::vmemmap::{Memmap, Populated, Reservation, Storage};
+use crate::vmemmap::{self, Memmap, MemmapError, Populated, Reservation, Storage};
 
 /// A checked request. It borrows the memory map, so nothing can change between plan and [`commit`](Plan::commit).
 #[derive(Debug)]
 #[must_use = "a plan does nothing until it is committed"]
 pub struct Plan<'a, M, F, P> {
     hotplug: &'a mut Hotplug<M, F, P>,
-    request: Request,
-    linear: Mapping,
+    ask: Ask,
+    linear: Option<Mapping>,
     memmap: Memmap,
+    /// The altmap's part that is this range's, or RAM.
+    storage: Storage,
     linear_tables: u64,
     memmap_tables: u64,
 }
@@ -29,43 +33,64 @@ pub struct Plan<'a, M, F, P> {
 pub struct Summary {
     /// The physical range.
     pub range: PhysRange,
-    /// The linear map of it.
-    pub linear: Mapping,
-    /// The vmemmap of it.
+    /// What it is to be.
+    pub kind: RangeKind,
+    /// The linear map of it, if it has one.
+    pub linear: Option<Mapping>,
+    /// The vmemmap of it: of what has no struct pages from boot.
     pub memmap: Memmap,
     /// Tables that the linear map needs from RAM.
     pub linear_tables: u64,
     /// Tables that the vmemmap needs from RAM.
     pub memmap_tables: u64,
-    /// Where the struct pages go.
+    /// Where the struct pages go: with a host, the part of its altmap that they get.
     pub storage: Storage,
+    /// Frames of RAM for edge pages of the vmemmap, which no altmap serves; edge pages that are there already take none.
+    pub edge_frames: u64,
+    /// Frames that the altmap skips for alignment.
+    pub padding: u64,
 }
 
 /// What commit takes before it touches anything.
 struct Taken {
+    slot: Slot,
     linear: Reserved,
     memmap: Reservation,
 }
 
 impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
-    pub(super) fn new(hotplug: &'a mut Hotplug<M, F, P>, request: Request) -> Result<Self, PlanError> {
-        let linear = hotplug.linear(request.range, request.policy);
-        let memmap = Memmap::new(&hotplug.layout, request.range, request.policy).stored_in(&request.storage);
-        let linear_tables = linear.check(&hotplug.tables)?;
-        let memmap_tables = memmap.check(&hotplug.tables, &request.storage)?;
-        Ok(Self { hotplug, request, linear, memmap, linear_tables, memmap_tables })
+    pub(super) fn new(hotplug: &'a mut Hotplug<M, F, P>, ask: Ask) -> Result<Self, PlanError> {
+        let linear = hotplug.linear(&ask);
+        let own = hotplug.sections.outside_early(hotplug.tables.machine(), ask.range);
+        let memmap = Memmap::new(&hotplug.layout, own, ask.policy);
+        let memmap = memmap.beside(hotplug.shared(&memmap)).stored_in(&ask.storage);
+        let storage = match (ask.storage, &ask.host) {
+            (Storage::Altmap(altmap), Some(host)) => Storage::Altmap(hotplug.lodge(altmap, host, &memmap)?),
+            (storage, _) => storage,
+        };
+        let linear_tables = linear.map_or(Ok(0), |linear| linear.check(&hotplug.tables))?;
+        let memmap_tables = memmap.check(&hotplug.tables, &storage)?;
+        Ok(Self { hotplug, ask, linear, memmap, storage, linear_tables, memmap_tables })
     }
 
     /// The plan in numbers.
     #[must_use]
-    pub const fn summary(&self) -> Summary {
+    pub fn summary(&self) -> Summary {
+        let mut storage = self.storage;
+        if let Storage::Altmap(altmap) = &mut storage {
+            let fits = self.memmap.allocate_from(altmap, |_, _| ());
+            debug_assert!(fits.is_ok(), "planning tried this altmap");
+        }
         Summary {
-            range: self.request.range,
+            range: self.ask.range,
+            kind: self.ask.kind,
             linear: self.linear,
             memmap: self.memmap,
             linear_tables: self.linear_tables,
             memmap_tables: self.memmap_tables,
-            storage: self.request.storage,
+            storage: self.storage,
+            edge_frames: self.memmap.own_edge_count(),
+            padding: storage.altmap().map_or(0, |altmap| altmap.align()),
         }
     }
 
@@ -80,31 +105,40 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// changed but empty section records, and the same request succeeds once there is RAM.
     pub fn commit(mut self) -> Result<Region, AddError> {
         let taken = self.reserve()?;
-        let Self { hotplug, mut request, linear, memmap, memmap_tables, .. } = self;
-        let Hotplug { tables, frames, sections, .. } = hotplug;
-        tables.machine_mut().begin(Phase::Add(request.range));
+        let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
+        let early = hotplug.early_parts(ask.range);
+        let Hotplug { tables, frames, sections, regions, layout, .. } = hotplug;
+        tables.machine_mut().begin(Phase::Add(ask.range));
         tables.machine_mut().begin(Phase::Linear);
-        linear.map(tables, taken.linear).give_back(tables.machine_mut(), frames);
+        if let Some(linear) = linear {
+            linear.map(tables, taken.linear).give_back(tables.machine_mut(), frames);
+        }
         tables.machine_mut().end(Phase::Linear);
         tables.machine_mut().begin(Phase::Populate);
-        memmap.map(tables, &mut request.storage, taken.memmap).give_back(tables.machine_mut(), frames);
+        memmap.map(tables, &mut storage, taken.memmap).give_back(tables.machine_mut(), frames);
         tables.machine_mut().end(Phase::Populate);
-        tables.machine_mut().begin(Phase::Initialise);
-        memmap.initialise::<M, P>(tables.machine_mut(), &roles(&request.storage));
-        tables.machine_mut().end(Phase::Initialise);
-        sections.activate(tables.machine_mut(), request.range);
-        tables.machine_mut().end(Phase::Add(request.range));
-        let populated = Populated::new(memmap, request.storage, memmap_tables, tables.root());
-        Ok(Region { request, populated, owner: sections.root() })
+        let machine = tables.machine_mut();
+        machine.begin(Phase::Initialise);
+        let roles = ask.roles();
+        memmap.initialise::<M, P>(machine, &roles);
+        early.for_each(|part| vmemmap::initialise_within::<M, P>(machine, layout, part, &roles));
+        machine.end(Phase::Initialise);
+        sections.activate(machine, ask.range);
+        let record = Record { range: ask.range, lodging: lodging(&ask, taken.slot, &storage) };
+        let name = regions.publish(machine, taken.slot, &record);
+        machine.end(Phase::Add(ask.range));
+        let populated = Populated::new(memmap, storage, memmap_tables, tables.root());
+        Ok(Region { ask, populated, owner: sections.root(), name })
     }
 
     fn reserve(&mut self) -> Result<Taken, AddError> {
-        let Hotplug { tables, frames, sections, .. } = &mut *self.hotplug;
+        let Hotplug { tables, frames, sections, regions, .. } = &mut *self.hotplug;
         let machine = tables.machine_mut();
-        sections.prepare(machine, frames, self.request.range)?;
+        sections.prepare(machine, frames, self.ask.range)?;
+        let slot = regions.vacant(machine, frames)?;
         let linear = Reserved::take(machine, frames, self.linear_tables, M::Granule::SIZE.bytes())?;
-        match self.memmap.reserve(machine, frames, self.memmap_tables, &self.request.storage) {
-            Ok(memmap) => Ok(Taken { linear, memmap }),
+        match self.memmap.reserve(machine, frames, self.memmap_tables, &self.storage) {
+            Ok(memmap) => Ok(Taken { slot, linear, memmap }),
             Err(error) => {
                 linear.give_back(machine, frames);
                 Err(error.into())
@@ -113,13 +147,47 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     }
 }
 
-/// Which pfns serve as what: the reserve and the altmap's storage are never the owner's to use.
-fn roles(storage: &Storage) -> Roles {
-    match storage {
-        Storage::Ram => Roles::all(Role::Device),
-        Storage::Altmap(altmap) => {
-            let (reserve_end, altmap_end): (Pfn, Pfn) = altmap.storage();
-            Roles { reserve_end, altmap_end, rest: Role::Device }
+impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
+    /// The first part of a host's altmap that holds `memmap` and nothing else.
+    fn lodge(&self, altmap: Altmap, host: &Host, memmap: &Memmap) -> Result<Altmap, MemmapError> {
+        let (first, end) = altmap.storage();
+        let mut part = altmap;
+        let mut at = first;
+        loop {
+            part = part.from(at, end);
+            let needed = memmap.frames_needed(part);
+            let taken = |lodging: &Lodging| {
+                lodging.host == host.name.slot()
+                    && lodging.first < at.add(needed)
+                    && at < lodging.first.add(lodging.frames)
+            };
+            let machine = self.tables.machine();
+            match self.regions.live(machine).filter_map(|(_, record)| record.lodging).find(taken) {
+                Some(lodging) => at = lodging.first.add(lodging.frames),
+                None if needed <= part.free() => return Ok(part.from(at, at.add(needed))),
+                None => return Err(AltmapTooSmall { free: part.free(), needed }.into()),
+            }
+        }
+    }
+}
+
+/// What of an altmap a range has taken: of its own, or of its host's.
+fn lodging(ask: &Ask, own: Slot, storage: &Storage) -> Option<Lodging> {
+    let altmap = storage.altmap()?;
+    let host = ask.host.map_or(own, |host| host.name.slot());
+    Some(Lodging { host, first: altmap.storage().0, frames: altmap.alloc() + altmap.align() })
+}
+
+impl Ask {
+    /// Which pfns serve as what: the reserve and the altmap's storage are never the owner's to use.
+    fn roles(&self) -> Roles {
+        let rest = self.kind.role();
+        match (self.storage, self.host) {
+            (Storage::Altmap(altmap), None) => {
+                let (reserve_end, altmap_end): (Pfn, Pfn) = altmap.storage();
+                Roles { reserve_end, altmap_end, rest }
+            }
+            _ => Roles::all(rest),
         }
     }
 }
@@ -127,14 +195,21 @@ fn roles(storage: &Storage) -> Roles {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |f: &mut fmt::Formatter<'_>, name, va: VirtRange, tables| write!(f, "{name} {va}  {tables} tables");
-        writeln!(f, "range   {}", self.range)?;
-        line(f, "linear ", self.linear.range(), self.linear_tables)?;
-        self.linear.stretches().try_for_each(|stretch| write!(f, ", {stretch}"))?;
+        writeln!(f, "range   {} {}", self.range, self.kind)?;
+        match self.linear {
+            Some(linear) => {
+                line(f, "linear ", linear.range(), self.linear_tables)?;
+                linear.stretches().try_for_each(|stretch| write!(f, ", {stretch}"))?;
+            }
+            None => f.write_str("linear  none")?,
+        }
         line(f, "\nmemmap ", self.memmap.range(), self.memmap_tables)?;
         self.memmap.stretches().try_for_each(|stretch| write!(f, ", {stretch}"))?;
         match self.storage {
             Storage::Ram => write!(f, "\nstorage RAM"),
-            Storage::Altmap(altmap) => write!(f, "\nstorage {altmap}"),
+            Storage::Altmap(altmap) => {
+                write!(f, "\nstorage {altmap}, {} padding, {} edge pages in RAM", self.padding, self.edge_frames)
+            }
         }
     }
 }

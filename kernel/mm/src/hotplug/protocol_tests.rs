@@ -84,7 +84,7 @@ fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
         request = request.altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 0));
     }
     let region = map.plan(request).unwrap().commit().unwrap();
-    let linear = map.linear(device, policy).stretches();
+    let linear = map.linear(&request.ask()).expect("device memory has one").stretches();
     let entries = entries(&map, &[linear, region.memmap().stretches()]);
     let frames: Vec<_> = region.memmap().stretches().map(|s| map.tables().walk(s.va)).collect();
     take_log();

@@ -50,6 +50,12 @@ impl Memmap {
         Self { protection: EARLY_PROTECTION, ..self }
     }
 
+    /// Which of its edge pages others use.
+    #[must_use]
+    pub const fn shared(&self) -> Shared {
+        self.shared
+    }
+
     /// The addresses of its struct pages; those in edge pages too.
     #[must_use]
     pub const fn range(&self) -> VirtRange {
@@ -87,6 +93,11 @@ impl Memmap {
     pub(super) fn own_edges(&self) -> [Option<VirtAddr>; 2] {
         let [first, last] = self.edges();
         [first.filter(|_| !self.shared.first), last.filter(|_| !self.shared.last)]
+    }
+
+    /// How many edge pages it takes from RAM.
+    pub(crate) fn own_edge_count(&self) -> u64 {
+        self.own_edges().iter().flatten().count() as u64
     }
 
     /// Those that others use.
@@ -215,5 +226,11 @@ impl Altmap {
         let empty = Self::new(range, layout.granule(), reserve, 0);
         let free = Memmap::new(layout, range, policy).frames_needed(empty);
         Self::new(range, layout.granule(), reserve, free)
+    }
+
+    /// Frames of storage that the struct pages of `own` need, behind `reserve` frames from `base` on.
+    pub(crate) fn tight_at(layout: &Layout, own: PhysRange, policy: LeafPolicy, base: crate::addr::PhysAddr, reserve: u64) -> u64 {
+        let empty = Self::new(PhysRange::new(base, 0).unwrap_or(own), layout.granule(), reserve, 0);
+        Memmap::new(layout, own, policy).frames_needed(empty)
     }
 }

@@ -31,7 +31,7 @@ fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_alt
             None => assert!(frame.value() < GIB * 4, "{frame} is not RAM"),
         }
     }
-    let (storage, freed) = depopulate(&mut tables, &mut frames, populated);
+    let (storage, freed) = depopulate(&mut tables, &mut frames, populated, Shared::default());
     assert_eq!((storage, freed, frames.out.len()), (before, made, 0), "{} {policy:?}", G::SIZE);
     assert!(tables.machine().is_zero(tables.root()), "the root is empty again");
 }
@@ -97,20 +97,34 @@ fn boot_memory_keeps_its_tables() {
     let memmap = Memmap::new(&layout, range(PhysAddr::new(GIB), GIB), LeafPolicy::Linux).early();
     let populated = populate(&mut tables, &mut frames, memmap, Storage::Ram).unwrap();
     let made = populated.tables();
-    assert_eq!(depopulate(&mut tables, &mut frames, populated), (Storage::Ram, 0));
+    assert_eq!(depopulate(&mut tables, &mut frames, populated, Shared::default()), (Storage::Ram, 0));
     assert_eq!(frames.out.len() as u64, made, "only the tables are left");
 }
 
 #[test]
-fn struct_pages_that_are_no_whole_pages_of_the_window_are_refused() {
+fn struct_pages_outside_of_the_window_are_refused() {
     let layout = Layout::linux(GranuleSize::K4, 48, GIB);
     let (mut tables, mut frames) = (tables::<K4>(48), Ram::default());
-    let part = Memmap::new(&layout, range(DEVICE, 3 << 12), LeafPolicy::Pages);
     let below = Memmap::new(&layout, range(PhysAddr::new(0), 256 * MIB), LeafPolicy::Pages);
-    for memmap in [part, below] {
-        let error = populate(&mut tables, &mut frames, memmap, Storage::Ram).unwrap_err();
-        assert!(matches!(error, PopulateError::Memmap(MemmapError::Window { .. })), "{error}");
-    }
+    let error = populate(&mut tables, &mut frames, below, Storage::Ram).unwrap_err();
+    assert!(matches!(error, PopulateError::Memmap(MemmapError::Window { .. })), "{error}");
+}
+
+#[test]
+fn an_edge_page_that_is_said_to_be_shared_must_be_there() {
+    let layout = Layout::linux(GranuleSize::K64, 48, GIB);
+    let (mut tables, mut frames) = (tables::<K64>(48), Ram::default());
+    let half = Memmap::new(&layout, range(DEVICE.add(32 * MIB), 32 * MIB), LeafPolicy::Pages);
+    let shared = half.beside(Shared { first: true, last: false });
+    let error = populate(&mut tables, &mut frames, shared, Storage::Ram).unwrap_err();
+    let page = half.edges()[0].unwrap();
+    assert_eq!(error, PopulateError::Memmap(MemmapError::NotShared { page }));
+    let live = populate(&mut tables, &mut frames, half, Storage::Ram).unwrap();
+    let beside = populate(&mut tables, &mut frames, shared, Storage::Ram).unwrap();
+    assert_eq!((beside.tables(), depopulate(&mut tables, &mut frames, beside, shared.shared())), (0, (Storage::Ram, 0)));
+    assert!(tables.walk(page).translation().is_some(), "the other one's page stays");
+    let _ = depopulate(&mut tables, &mut frames, live, Shared::default());
+    assert_eq!(frames.out.len(), 0);
 }
 
 #[test]

@@ -96,7 +96,7 @@ unsafe impl<G: Granule> Memory for Cpu<G> {
         let mut outcomes = self.world.may(self.number, range.start().value()).into_iter();
         // Anything else than one frame has been a violation; the bytes are lost.
         if let (Some(Outcome::Map { pa, .. }), None) = (outcomes.next(), outcomes.next()) {
-            self.world.state().memory.place(PhysAddr::new(pa), pages);
+            self.world.state().memory.place(PhysAddr::new(pa), pages, range.bytes());
         }
     }
 }

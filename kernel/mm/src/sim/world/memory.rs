@@ -65,10 +65,15 @@ impl Physical {
         (0..bytes).step_by(8).for_each(|offset| self.store(start.add(offset), 0));
     }
 
-    /// Puts `pages` where `start` is.
-    pub(super) fn place(&mut self, start: PhysAddr, pages: Vec<Page>) {
+    /// Puts the first `bytes` bytes of `pages` where `start` is.
+    pub(super) fn place(&mut self, start: PhysAddr, pages: Vec<Page>, bytes: u64) {
         let first = start.value() / BYTES;
-        self.pages.extend((first..).zip(pages.into_iter().map(Box::new)));
+        if start.is_aligned(BYTES) && bytes.is_multiple_of(BYTES) {
+            self.pages.extend((first..).zip(pages.into_iter().map(Box::new)));
+        } else {
+            let words = pages.iter().flat_map(|page| page.0).take(bytes as usize / 8);
+            (0..).zip(words).for_each(|(index, word)| self.store(start.add(index * 8), word));
+        }
     }
 
     /// Forgets what is there: it reads as poison.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
 use crate::addr::PhysAddr;
-use crate::seam::Frames;
+use crate::seam::{Frames, Quiesce};
 use crate::trace::{Event, Word};
 
 /// RAM frames of a [`World`]. Every handle is the same allocator.
@@ -70,4 +70,9 @@ unsafe impl Frames for SimRam {
         state.step(Event::Free { pa: frame.value(), len: bytes, to: Word::new("ram") });
         state.ram.give(frame, bytes);
     }
+}
+
+// SAFETY: no read section outlasts a call: readers of a world are programs that end theirs before they yield.
+unsafe impl Quiesce for SimRam {
+    fn wait_for_readers(&mut self) {}
 }

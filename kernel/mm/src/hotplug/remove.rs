@@ -1,0 +1,109 @@
+//! Removal: the region closes, its pfns become invalid, readers leave, and only then is anything unmapped.
+
+use super::{Hotplug, Listed, Obstacle, Region, RemoveError, Removed};
+use crate::lifetime;
+use crate::mapping;
+use crate::meta::{Meta, Role, Roles};
+use crate::regions::Record;
+use crate::seam::{Frames, Machine, Phase, Quiesce};
+use crate::vmemmap;
+
+impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
+    /// Refuses new references to `region` from now on, and says how many are held: [`remove`](Self::remove) succeeds once
+    /// they are gone. `None` if it is not a region of this memory map.
+    pub fn close(&mut self, region: &Region) -> Option<u64> {
+        self.is_ours(region).then(|| lifetime::close(&region.name.slot().state(self.tables.machine())))
+    }
+
+    /// Allows references to a region that was [closed](Self::close) again.
+    pub fn reopen(&mut self, region: &Region) {
+        if self.is_ours(region) {
+            lifetime::reopen(&region.name.slot().state(self.tables.machine()));
+        }
+    }
+
+    /// Every range that is added, also where its [`Region`] was dropped.
+    pub fn regions(&self) -> impl Iterator<Item = Listed> {
+        let machine = self.tables.machine();
+        self.regions.live(machine).map(|(slot, Record { range, lodging })| {
+            let state = slot.state(machine);
+            let stored_in = lodging.map(|lodging| lodging.host.read(machine).range);
+            Listed { range, references: lifetime::holders(&state), closing: lifetime::is_closing(&state), stored_in }
+        })
+    }
+
+    pub(super) fn is_ours(&self, region: &Region) -> bool {
+        let machine = self.tables.machine();
+        let record = self.regions.record(machine, region.name);
+        region.owner == self.sections.root()
+            && record.is_some_and(|record| record.range == region.range())
+            && self.sections.is_wholly_active(machine, region.range())
+    }
+
+    /// Closes `region` for good, or leaves it as it was and says why it can't be.
+    fn close_for_removal(&self, region: &Region) -> Result<(), Obstacle> {
+        if !self.is_ours(region) {
+            return Err(Obstacle::Foreign);
+        }
+        let (machine, slot) = (self.tables.machine(), region.name.slot());
+        let lives_in = |record: &Record| record.lodging.is_some_and(|lodging| lodging.host == slot);
+        if let Some((_, tenant)) = self.regions.live(machine).find(|(at, record)| *at != slot && lives_in(record)) {
+            return Err(Obstacle::Hosts { tenant: tenant.range });
+        }
+        let state = slot.state(machine);
+        let was_closing = lifetime::is_closing(&state);
+        match lifetime::close(&state) {
+            0 => Ok(()),
+            references => {
+                if !was_closing {
+                    lifetime::reopen(&state);
+                }
+                Err(Obstacle::Referenced { references })
+            }
+        }
+    }
+}
+
+impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
+    /// Takes a range away. When it returns, nothing maps the range and no TLB holds a translation of it. (Dirty data-cache
+    /// lines of its memory are the device owner's to clean.) It waits for readers that had found a pfn of it valid, so none
+    /// of them loses a struct page that it looks at.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoveError`] gives the region back if it is not one of this memory map, if references to it are held, or if its
+    /// altmap holds the struct pages of another range. Then nothing has changed.
+    #[allow(clippy::result_large_err, reason = "the region comes back in it, and there is no heap to box it")]
+    pub fn remove(&mut self, region: Region) -> Result<Removed, RemoveError> {
+        if let Err(why) = self.close_for_removal(&region) {
+            return Err(RemoveError { region, why });
+        }
+        let Region { ask, populated, name, .. } = region;
+        self.tables.machine_mut().begin(Phase::Remove(ask.range));
+        self.sections.deactivate(self.tables.machine_mut(), ask.range);
+        self.frames.wait_for_readers();
+        self.forget_early(ask.range);
+        let shared = self.shared(populated.memmap());
+        let linear = self.linear(&ask);
+        let Self { tables, frames, .. } = self;
+        tables.machine_mut().begin(Phase::Populate);
+        let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated, shared);
+        tables.machine_mut().end(Phase::Populate);
+        tables.machine_mut().begin(Phase::Linear);
+        // SAFETY: commit made it, with the same range and policy, and the region that stood for its use is gone.
+        let linear_tables = linear.map_or(0, |linear| unsafe { mapping::unmap(tables, frames, &linear) });
+        tables.machine_mut().end(Phase::Linear);
+        tables.machine_mut().end(Phase::Remove(ask.range));
+        lifetime::retire(&name.slot().state(self.tables.machine()));
+        let storage = if ask.host.is_some() { ask.storage } else { storage };
+        Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
+    }
+
+    /// Struct pages in early sections stay, as boot left them.
+    fn forget_early(&mut self, range: crate::addr::PhysRange) {
+        for part in self.early_parts(range) {
+            let machine = self.tables.machine_mut();
+            vmemmap::initialise_within::<M, P>(machine, &self.layout, part, &Roles::all(Role::Ram));
+        }
+    }
+}
