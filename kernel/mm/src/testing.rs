@@ -90,8 +90,9 @@ impl<G: Granule> Plain<G> {
     /// Keeps what `access` wrote, and forgets what stood there.
     fn keep(&mut self, start: u64, bytes: Vec<u8>) {
         let end = start + bytes.len() as u64;
-        let before = self.written.range(..end).filter(|(at, old)| *at + old.len() as u64 > start).map(|(at, _)| *at);
-        for at in before.collect::<Vec<_>>() {
+        let before = self.written.range(..start).next_back().filter(|(at, old)| *at + old.len() as u64 > start);
+        let met: Vec<_> = before.into_iter().chain(self.written.range(start..end)).map(|(at, _)| *at).collect();
+        for at in met {
             let old = self.written.remove(&at).unwrap();
             let part = |from: u64, to: u64| old[(from - at) as usize..(to - at) as usize].to_vec();
             if at < start {
