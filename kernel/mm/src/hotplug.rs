@@ -24,7 +24,13 @@ pub use request::Request;
 pub use view::{Reference, View};
 
 #[cfg(test)]
+mod kind_tests;
+#[cfg(test)]
+mod lodging_tests;
+#[cfg(test)]
 mod protocol_tests;
+#[cfg(test)]
+mod reference_tests;
 #[cfg(test)]
 mod struct_page_tests;
 #[cfg(test)]

@@ -4,10 +4,12 @@
 //! lock. What a record says is written before its state word says that it is live, and looked at again once the range is
 //! pinned ([`lifetime`] has the protocol). Writers are serialised by `&mut Hotplug`.
 
+use core::sync::atomic::Ordering;
+
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::frames::{self, OutOfFrames};
 use crate::granule::{Granule, GranuleSize};
-use crate::lifetime::{self, MemoryWord};
+use crate::lifetime::{self, MemoryWord, State, Word};
 use crate::seam::{Frames, Machine, Memory};
 
 /// Bytes of a record: eight words.
@@ -92,7 +94,7 @@ impl Regions {
     ///
     /// [`OutOfFrames`] if there is no frame for that page.
     pub fn vacant<M: Machine, F: Frames>(&mut self, machine: &mut M, allocator: &mut F) -> Result<Slot, OutOfFrames> {
-        if let Some(slot) = self.slots(machine).find(|slot| lifetime::is_vacant(&slot.state(machine))) {
+        if let Some(slot) = self.slots(machine).find(|slot| slot.state(machine) == State::Vacant) {
             return Ok(slot);
         }
         let page = frames::take_zeroed(machine, allocator, self.granule.bytes())?;
@@ -113,7 +115,7 @@ impl Regions {
         memory.store(at.add(STORAGE_FRAMES), lodging.map_or(0, |lodging| lodging.frames));
         let generation = memory.load(at.add(GENERATION)) + 1;
         memory.store(at.add(GENERATION), generation);
-        lifetime::publish(&slot.state(memory));
+        lifetime::publish(&slot.word(memory)).expect("only vacant slots are handed out");
         Name { slot, generation }
     }
 
@@ -121,14 +123,12 @@ impl Regions {
     pub fn record<M: Memory>(&self, memory: &M, name: Name) -> Option<Record> {
         let Slot(at) = name.slot;
         let same = memory.load(at.add(GENERATION)) == name.generation;
-        (same && !lifetime::is_vacant(&name.slot.state(memory))).then(|| name.slot.read(memory))
+        (same && name.slot.state(memory) != State::Vacant).then(|| name.slot.read(memory))
     }
 
     /// Every live range, with its slot.
     pub fn live<M: Memory>(&self, memory: &M) -> impl Iterator<Item = (Slot, Record)> {
-        self.slots(memory)
-            .filter(|slot| !lifetime::is_vacant(&slot.state(memory)))
-            .map(|slot| (slot, slot.read(memory)))
+        self.slots(memory).filter(|slot| slot.state(memory) != State::Vacant).map(|slot| (slot, slot.read(memory)))
     }
 
     /// Every slot, live or not.
@@ -147,8 +147,13 @@ impl Regions {
 
 impl Slot {
     /// The state word, on which the protocol runs.
-    pub const fn state<M>(self, memory: &M) -> MemoryWord<'_, M> {
-        MemoryWord::new(memory, self.0.add(STATE))
+    pub const fn word<M>(self, memory: &M) -> MemoryWord<'_, M> {
+        MemoryWord { memory, at: self.0.add(STATE) }
+    }
+
+    /// What the state word says.
+    pub fn state<M: Memory>(self, memory: &M) -> State {
+        State::decode(self.word(memory).load(Ordering::Acquire))
     }
 
     /// What the record says; meaningful while the range is live.

@@ -41,7 +41,9 @@ pub enum MemmapError {
     #[error(transparent)]
     Occupied(#[from] Occupied),
     /// An edge page that others are said to use is not mapped.
-    #[error("the vmemmap page {page} is said to be shared, but is not mapped; populate it, or say that it is not shared")]
+    #[error(
+        "the vmemmap page {page} is said to be shared, but is not mapped; populate it, or say that it is not shared"
+    )]
     NotShared {
         /// The page.
         page: VirtAddr,

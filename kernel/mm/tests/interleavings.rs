@@ -17,7 +17,7 @@ use common::watch::Target;
 use common::{Counts, GIB, invariants};
 use vmemmap::addr::{VirtAddr, VirtRange};
 use vmemmap::altmap::Altmap;
-use vmemmap::granule::{Granule, K4, K16, K64};
+use vmemmap::granule::{Granule, K4, K16, K64, SUBSECTION_BYTES};
 use vmemmap::hotplug::{Hotplug, Request};
 use vmemmap::layout::Layout;
 use vmemmap::leaf::LeafPolicy;
@@ -239,7 +239,7 @@ fn three_memory_maps<G: Granule>(row: Row, counts: &Arc<Counts>) {
         let programs = (0..3).map(|cpu| {
             let stage = &stage;
             let mut map = memory_map::<G>(stage, cpu, windows(row, u64::from(cpu)));
-            let unit = map.unit();
+            let unit = SUBSECTION_BYTES;
             Box::new(move || {
                 for round in 0..3 {
                     let kind = run + round + u64::from(cpu);
@@ -273,7 +273,7 @@ fn one_memory_map<'a>(stage: &'a Stage, baton: &'a Baton, map: &'a Mutex<Option<
         let taken = map.lock().expect("only the baton's holder").take().expect("it is put back");
         // SAFETY: a CPU of the same world; that of before is dropped.
         let mut taken = unsafe { taken.on(|_| stage.world.cpu::<K4>(cpu)) };
-        let bytes = taken.unit();
+        let bytes = SUBSECTION_BYTES;
         let start = memory(0) + u64::from(cpu) * bytes;
         let device = Device { start, bytes, policy: LeafPolicy::Largest, in_ram: cpu == 1 };
         device.come_and_go(stage, &mut taken);
@@ -293,7 +293,7 @@ fn turns(baton: &Arc<Baton>, cpus: u8, schedule: u64, counts: &Arc<Counts>) {
         6,
     );
     let mut map = memory_map::<K4>(&stage, 0, layout);
-    let (start, bytes) = (memory(0) + 8 * map.unit(), map.unit());
+    let (start, bytes) = (memory(0) + 8 * SUBSECTION_BYTES, SUBSECTION_BYTES);
     let lives = Device { start, bytes, policy: LeafPolicy::Pages, in_ram: true };
     let _region = map.plan(lives.request(&layout)).expect("nothing is there").commit().expect("there is RAM");
     let tables = stage.picture();

@@ -128,7 +128,7 @@ pub enum Obstacle {
     #[error("busy: {references} references are held; remove it when they are gone")]
     Referenced {
         /// How many references.
-        references: u64,
+        references: u32,
     },
     /// Its altmap holds the struct pages of another range.
     #[error("busy: its altmap holds the struct pages of {tenant}; remove that first")]

@@ -3,6 +3,7 @@
 use super::RangeKind;
 use super::request::Ask;
 use crate::addr::{PhysAddr, PhysRange};
+use crate::lifetime::State;
 use crate::regions::Name;
 use crate::vmemmap::{Memmap, Populated, Storage};
 
@@ -49,10 +50,8 @@ impl Region {
 pub struct Listed {
     /// The physical range.
     pub range: PhysRange,
-    /// References to it that are held.
-    pub references: u64,
-    /// Whether new references are refused.
-    pub closing: bool,
+    /// How many references to it are held, and whether it takes new ones.
+    pub state: State,
     /// The range in whose altmap its struct pages are: itself, or its host. `None` if they are in RAM.
     pub stored_in: Option<PhysRange>,
 }

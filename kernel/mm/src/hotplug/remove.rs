@@ -9,16 +9,18 @@ use crate::seam::{Frames, Machine, Phase, Quiesce};
 use crate::vmemmap;
 
 impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
-    /// Refuses new references to `region` from now on, and says how many are held: [`remove`](Self::remove) succeeds once
-    /// they are gone. `None` if it is not a region of this memory map.
-    pub fn close(&mut self, region: &Region) -> Option<u64> {
-        self.is_ours(region).then(|| lifetime::close(&region.name.slot().state(self.tables.machine())))
+    /// Refuses new references to `region` from now on: [`remove`](Self::remove) succeeds once those are gone that
+    /// [`regions`](Self::regions) still counts. Nothing happens if it is closed already, or not of this memory map.
+    pub fn close(&mut self, region: &Region) {
+        if self.is_ours(region) {
+            let _ = lifetime::close(&region.name.slot().word(self.tables.machine()));
+        }
     }
 
     /// Allows references to a region that was [closed](Self::close) again.
     pub fn reopen(&mut self, region: &Region) {
         if self.is_ours(region) {
-            lifetime::reopen(&region.name.slot().state(self.tables.machine()));
+            let _ = lifetime::reopen(&region.name.slot().word(self.tables.machine()));
         }
     }
 
@@ -26,9 +28,8 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     pub fn regions(&self) -> impl Iterator<Item = Listed> {
         let machine = self.tables.machine();
         self.regions.live(machine).map(|(slot, Record { range, lodging })| {
-            let state = slot.state(machine);
             let stored_in = lodging.map(|lodging| lodging.host.read(machine).range);
-            Listed { range, references: lifetime::holders(&state), closing: lifetime::is_closing(&state), stored_in }
+            Listed { range, state: slot.state(machine), stored_in }
         })
     }
 
@@ -50,13 +51,13 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         if let Some((_, tenant)) = self.regions.live(machine).find(|(at, record)| *at != slot && lives_in(record)) {
             return Err(Obstacle::Hosts { tenant: tenant.range });
         }
-        let state = slot.state(machine);
-        let was_closing = lifetime::is_closing(&state);
-        match lifetime::close(&state) {
+        let word = slot.word(machine);
+        let closed_before = lifetime::close(&word).is_err();
+        match lifetime::holders(&word) {
             0 => Ok(()),
             references => {
-                if !was_closing {
-                    lifetime::reopen(&state);
+                if !closed_before {
+                    let _ = lifetime::reopen(&word);
                 }
                 Err(Obstacle::Referenced { references })
             }
@@ -94,7 +95,7 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         let linear_tables = linear.map_or(0, |linear| unsafe { mapping::unmap(tables, frames, &linear) });
         tables.machine_mut().end(Phase::Linear);
         tables.machine_mut().end(Phase::Remove(ask.range));
-        lifetime::retire(&name.slot().state(self.tables.machine()));
+        lifetime::retire(&name.slot().word(self.tables.machine())).expect("closed above, and held by nobody");
         let storage = if ask.host.is_some() { ask.storage } else { storage };
         Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
     }

@@ -170,7 +170,8 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     }
 
     fn validate_host(&self, storage: &Storage, host: &Host) -> Result<(), PlanError> {
-        let live = host.owner == self.sections.root() && self.regions.record(self.tables.machine(), host.name).is_some();
+        let live =
+            host.owner == self.sections.root() && self.regions.record(self.tables.machine(), host.name).is_some();
         match storage {
             _ if !live => Err(PlanError::HostGone { host: host.range }),
             Storage::Ram => Err(PlanError::HostWithoutAltmap { host: host.range }),

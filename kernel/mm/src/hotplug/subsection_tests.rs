@@ -60,7 +60,8 @@ fn collect<G: Granule>(map: &Map<G>, table: PhysAddr, level: crate::granule::Lev
 fn alone<G: Granule>(map: &mut Map<G>, device: PhysRange, policy: LeafPolicy, in_altmap: bool) {
     let before = map.frames.out.clone();
     let region = add(map, device, policy, in_altmap);
-    let bounds = [device.start(), PhysAddr::new(device.end().value() - 1)].map(|at| Pfn::containing(at, G::SIZE.shift()));
+    let bounds =
+        [device.start(), PhysAddr::new(device.end().value() - 1)].map(|at| Pfn::containing(at, G::SIZE.shift()));
     for pfn in bounds {
         assert!(map.is_valid(pfn) && flags(map, pfn) >> 63 == 1, "{device}: {pfn:?}");
     }

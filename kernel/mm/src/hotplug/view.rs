@@ -52,7 +52,7 @@ impl<R: Memory> View<R> {
         let slot = self
             .regions
             .slots(memory)
-            .find(|slot| holds(slot) && lifetime::pin_if(&slot.state(memory), || holds(slot)))?;
+            .find(|slot| holds(slot) && lifetime::pin_if(&slot.word(memory), || holds(slot)).is_ok())?;
         Some(Reference { memory, slot })
     }
 }
@@ -66,6 +66,6 @@ impl<R: Memory> Reference<'_, R> {
 
 impl<R: Memory> Drop for Reference<'_, R> {
     fn drop(&mut self) {
-        lifetime::unpin(&self.slot.state(self.memory));
+        let _ = lifetime::unpin(&self.slot.word(self.memory));
     }
 }

@@ -123,8 +123,14 @@ impl Memmap {
     /// The own edge pages alone.
     pub(super) fn edge_stretches(&self) -> Stretches {
         let [first, last] = self.own_edges();
-        Stretches::new(self.layout.granule(), LeafSizes::memmap(self.layout.granule(), self.policy), self.va.start(), 0, 0)
-            .between(first, last)
+        Stretches::new(
+            self.layout.granule(),
+            LeafSizes::memmap(self.layout.granule(), self.policy),
+            self.va.start(),
+            0,
+            0,
+        )
+        .between(first, last)
     }
 
     /// The addresses of the leaves that are its own, from the first to the last.
@@ -229,7 +235,13 @@ impl Altmap {
     }
 
     /// Frames of storage that the struct pages of `own` need, behind `reserve` frames from `base` on.
-    pub(crate) fn tight_at(layout: &Layout, own: PhysRange, policy: LeafPolicy, base: crate::addr::PhysAddr, reserve: u64) -> u64 {
+    pub(crate) fn tight_at(
+        layout: &Layout,
+        own: PhysRange,
+        policy: LeafPolicy,
+        base: crate::addr::PhysAddr,
+        reserve: u64,
+    ) -> u64 {
         let empty = Self::new(PhysRange::new(base, 0).unwrap_or(own), layout.granule(), reserve, 0);
         Memmap::new(layout, own, policy).frames_needed(empty)
     }

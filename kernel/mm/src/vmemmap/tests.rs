@@ -121,7 +121,10 @@ fn an_edge_page_that_is_said_to_be_shared_must_be_there() {
     assert_eq!(error, PopulateError::Memmap(MemmapError::NotShared { page }));
     let live = populate(&mut tables, &mut frames, half, Storage::Ram).unwrap();
     let beside = populate(&mut tables, &mut frames, shared, Storage::Ram).unwrap();
-    assert_eq!((beside.tables(), depopulate(&mut tables, &mut frames, beside, shared.shared())), (0, (Storage::Ram, 0)));
+    assert_eq!(
+        (beside.tables(), depopulate(&mut tables, &mut frames, beside, shared.shared())),
+        (0, (Storage::Ram, 0))
+    );
     assert!(tables.walk(page).translation().is_some(), "the other one's page stays");
     let _ = depopulate(&mut tables, &mut frames, live, Shared::default());
     assert_eq!(frames.out.len(), 0);

@@ -192,7 +192,6 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let tables = unsafe { Tables::adopt(world.cpu::<G>(0), world.root(), regime) };
         let layout = row.layout(page_shift);
         let map = Hotplug::new(tables, world.ram(), layout, pa_bits).expect("there is RAM");
-        assert_eq!(map.unit(), row.unit(page_shift), "the unit of {row:?}");
         let form = row.form(world.root().value());
         let world_events = world.events();
         let mut scene = Self {

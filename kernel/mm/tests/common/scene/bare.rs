@@ -7,7 +7,7 @@ use vmemmap::leaf::LeafPolicy;
 use vmemmap::mapping::{self, MapError, Mapping};
 use vmemmap::meta::Meta;
 use vmemmap::table::Protection;
-use vmemmap::vmemmap::{Memmap, MemmapError, PopulateError, Storage, depopulate, populate};
+use vmemmap::vmemmap::{Memmap, MemmapError, PopulateError, Shared, Storage, depopulate, populate};
 
 use super::super::geometry::{Arena, range};
 use super::super::invariants;
@@ -94,8 +94,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let Bare { populated, start, bytes, altmap, memmap } = self.bare.remove(which % self.bare.len());
         self.watch.leaving(memmap);
         let mut ram = self.world.ram();
-        let (storage, _) =
-            self.bracket(cpu, "populate", |scene| depopulate(scene.on(cpu).tables_mut(), &mut ram, populated));
+        let (storage, _) = self.bracket(cpu, "populate", |scene| {
+            depopulate(scene.on(cpu).tables_mut(), &mut ram, populated, Shared::default())
+        });
         assert_eq!(storage, altmap.map_or(Storage::Ram, Storage::Altmap), "L1: the altmap as it was");
         self.watch.gone(memmap);
         self.device(start, bytes, false);
@@ -169,7 +170,7 @@ fn refusal(error: &PopulateError) -> Verdict {
         PopulateError::Memmap(MemmapError::Window { .. }) => Verdict::Window,
         PopulateError::Memmap(MemmapError::Occupied(_)) => Verdict::Occupied,
         PopulateError::Memmap(MemmapError::Altmap(_)) => Verdict::AltmapTooSmall,
-        PopulateError::Memmap(MemmapError::AltmapInUse { .. }) => Verdict::Other,
+        PopulateError::Memmap(MemmapError::AltmapInUse { .. } | MemmapError::NotShared { .. }) => Verdict::Other,
         PopulateError::Frames(_) => Verdict::OutOfRam,
     }
 }
