@@ -6,7 +6,7 @@ use vmemmap::frames::{BitmapFrames, OutOfFrames};
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::Hotplug;
 use vmemmap::meta::StructPage;
-use vmemmap::seam::{Frames, Machine};
+use vmemmap::seam::{Frames, Machine, Quiesce};
 use vmemmap::table::Tables;
 use vmemmap::vmemmap::PopulateError;
 use vmemmap_aarch64::El1;
@@ -45,6 +45,11 @@ unsafe impl Frames for RamFrames {
     fn give(&mut self, frame: PhysAddr, bytes: u64) {
         RAM.lock().as_mut().expect("only what was taken comes back").give(frame, bytes);
     }
+}
+
+// SAFETY: readers run on this CPU, none of them across a removal.
+unsafe impl Quiesce for RamFrames {
+    fn wait_for_readers(&mut self) {}
 }
 
 /// Why there is no memory map.
@@ -89,21 +94,10 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     // Among others, what the identity map of the switch left in the TLB.
     tables.come_online(ips(boot.cpu.output_bits()));
     let mut map = Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
-    for sections in boot_sections(boot, G::SIZE.section_shift()) {
-        map.add_boot_ram(sections, boot.config.leaf).map_err(BringUpError::Populate)?;
+    for ram in boot.ram.as_slice() {
+        map.add_boot_ram(*ram, boot.config.leaf).map_err(BringUpError::Populate)?;
     }
     Ok(map)
-}
-
-/// The sections that RAM touches, as ranges that share none.
-fn boot_sections(boot: &BootInfo, section_shift: u32) -> impl Iterator<Item = PhysRange> {
-    let mut done = PhysAddr::new(0);
-    boot.ram.as_slice().iter().filter_map(move |range| {
-        let wide = range.widen(1 << section_shift)?;
-        let new = PhysRange::between(wide.start().max(done), wide.end())?;
-        done = wide.end();
-        (!new.is_empty()).then_some(new)
-    })
 }
 
 fn release_ram(boot: &BootInfo, page: u64) -> Result<RamFrames, BringUpError> {

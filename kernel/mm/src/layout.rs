@@ -159,7 +159,10 @@ impl Layout {
         let end = first + pages.cast_signed();
         let [start, end] = [if first < 0 { 0 } else { first }, if end < 0 { 0 } else { end }];
         let [start, end] = [start.cast_unsigned() << shift, end.cast_unsigned() << shift];
-        PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)).expect("the first page is not behind the last")
+        match PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)) {
+            Some(range) => range,
+            None => PhysRange::EMPTY,
+        }
     }
 
     /// The physical memory whose struct pages the vmemmap window has room for, as far as 52 bits reach.

@@ -15,15 +15,18 @@ use crate::seam::{Frames, Machine, Memory};
 /// Bytes of a record: eight words.
 const RECORD_BYTES: u64 = 64;
 
-/// Where the words of a record are. The first record of a page is its head, of which only `NEXT` is used.
+/// Where the words of a record are.
 const STATE: u64 = 0;
-const NEXT: u64 = 0;
 const START: u64 = 8;
 const BYTES: u64 = 16;
 const HOST: u64 = 24;
 const STORAGE_FIRST: u64 = 32;
 const STORAGE_FRAMES: u64 = 40;
 const GENERATION: u64 = 48;
+
+/// The first record of a page is its head: the next page, and how many slots of this one have ever been used.
+const NEXT: u64 = 0;
+const USED: u64 = 8;
 
 /// The registry.
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +100,20 @@ impl Regions {
         if let Some(slot) = self.slots(machine).find(|slot| slot.state(machine) == State::Vacant) {
             return Ok(slot);
         }
-        let page = frames::take_zeroed(machine, allocator, self.granule.bytes())?;
         let last = self.pages(machine).last().unwrap_or(self.root);
+        let used = machine.load(last.add(USED));
+        if used < self.granule.bytes() / RECORD_BYTES - 1 {
+            return Ok(Self::first_unused(machine, last, used));
+        }
+        let page = frames::take_zeroed(machine, allocator, self.granule.bytes())?;
         machine.store(last.add(NEXT), page.value());
         self.pages += 1;
-        Ok(Slot(page.add(RECORD_BYTES)))
+        Ok(Self::first_unused(machine, page, 0))
+    }
+
+    fn first_unused<M: Memory>(machine: &mut M, page: PhysAddr, used: u64) -> Slot {
+        machine.store(page.add(USED), used + 1);
+        Slot(page.add((used + 1) * RECORD_BYTES))
     }
 
     /// Writes the record of a vacant slot and makes it live: the range can be pinned from now on.
@@ -115,7 +127,8 @@ impl Regions {
         memory.store(at.add(STORAGE_FRAMES), lodging.map_or(0, |lodging| lodging.frames));
         let generation = memory.load(at.add(GENERATION)) + 1;
         memory.store(at.add(GENERATION), generation);
-        lifetime::publish(&slot.word(memory)).expect("only vacant slots are handed out");
+        let published = lifetime::publish(&slot.word(memory));
+        debug_assert!(published.is_ok(), "only vacant slots are handed out");
         Name { slot, generation }
     }
 
@@ -131,10 +144,12 @@ impl Regions {
         self.slots(memory).filter(|slot| slot.state(memory) != State::Vacant).map(|slot| (slot, slot.read(memory)))
     }
 
-    /// Every slot, live or not.
+    /// Every slot that has been used, live or not.
     pub fn slots<M: Memory>(&self, memory: &M) -> impl Iterator<Item = Slot> {
-        let records = self.granule.bytes() / RECORD_BYTES;
-        self.pages(memory).flat_map(move |page| (1..records).map(move |index| Slot(page.add(index * RECORD_BYTES))))
+        self.pages(memory).flat_map(move |page| {
+            let used = memory.load(page.add(USED));
+            (1..=used).map(move |index| Slot(page.add(index * RECORD_BYTES)))
+        })
     }
 
     fn pages<M: Memory>(&self, memory: &M) -> impl Iterator<Item = PhysAddr> {

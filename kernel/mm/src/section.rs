@@ -165,7 +165,7 @@ impl Sections {
         if start < end && self.is_early(memory, last) {
             end = start.max(PhysAddr::new(last << shift));
         }
-        PhysRange::between(start, end).expect("neither passes the other")
+        PhysRange::between(start, end).unwrap_or(PhysRange::EMPTY)
     }
 
     fn is_early<M: Memory>(&self, memory: &M, section: u64) -> bool {

@@ -2,7 +2,7 @@
 
 use spin::Mutex;
 use vmemmap::addr::PhysAddr;
-use vmemmap::seam::{Allocation, Frames};
+use vmemmap::seam::{Allocation, Frames, Quiesce};
 
 use crate::fault::{Astray, Fault};
 
@@ -62,5 +62,12 @@ unsafe impl<F: Frames> Frames for MutatedFrames<F> {
             },
             _ => self.frames.give(frame, bytes),
         }
+    }
+}
+
+// SAFETY: the allocator below waits.
+unsafe impl<F: Quiesce> Quiesce for MutatedFrames<F> {
+    fn wait_for_readers(&mut self) {
+        self.frames.wait_for_readers();
     }
 }

@@ -32,7 +32,7 @@ fn frames<G: Granule>(map: &Map<G>, region: &Region) -> Vec<PhysAddr> {
 /// H7: Linux forgets where freed frames were, and hands out frames that are still mapped.
 fn positions<G: Granule>() {
     let mut map = memory_map::<G>(48);
-    let needed = (128 * MIB >> G::SIZE.shift()) / (G::SIZE.bytes() / 64);
+    let needed = ((128 * MIB) >> G::SIZE.shift()) / (G::SIZE.bytes() / 64);
     let host = host(&mut map, 3 * needed);
     let [one, two, three] = [1, 2, 3].map(|at| tenant(&mut map, &host, at).unwrap());
     let (first, kept) = (frames(&map, &one), [frames(&map, &two), frames(&map, &three), frames(&map, &host)].concat());
@@ -105,7 +105,7 @@ fn blocks_of_a_tenant_are_aligned_wherever_its_place_begins() {
     let request = ask(range(DEVICE.add(GIB), 258 * MIB)).altmap_of(&host);
     let tenant = map.plan(request).unwrap().commit().unwrap();
     let zone = tenant.storage().altmap().unwrap();
-    let (hosts, _) = (host.storage().altmap().unwrap(), ());
+    let hosts = host.storage().altmap().unwrap();
     let hosts_end = hosts.storage().0.number() + hosts.alloc() + hosts.align();
     assert_eq!(zone.storage().0.number(), hosts_end, "right behind the host's");
     for stretch in tenant.memmap().stretches() {

@@ -25,7 +25,10 @@ fn a_closed_region_counts_down_and_a_refused_removal_reverts() {
     take_log();
     let error = map.remove(region).unwrap_err();
     assert_eq!(error.why, Obstacle::Referenced { references: 2 });
-    assert_eq!(error.to_string(), "0x100000000..0x140000000: busy: 2 references are held; remove it when they are gone");
+    assert_eq!(
+        error.to_string(),
+        "0x100000000..0x140000000: busy: 2 references are held; remove it when they are gone"
+    );
     assert!(!take_log().iter().any(|seen| matches!(seen, Seen::Machine(_) | Seen::Quiesce)), "nothing has changed");
     assert_eq!(state(&map), State::Live { holders: 2 }, "new references are taken again");
     let region = error.region;
@@ -55,7 +58,10 @@ fn a_view_refers_to_ranges_by_pfn() {
     let first = view.reference(pfn(2 * MIB)).unwrap();
     let second = view.reference(pfn(3 * MIB)).unwrap();
     assert_eq!((first.range(), second.range()), (two, two));
-    assert!(view.reference(pfn(4 * MIB)).is_none() && view.reference(Pfn::new(GIB >> 12)).is_none(), "RAM has no region");
+    assert!(
+        view.reference(pfn(4 * MIB)).is_none() && view.reference(Pfn::new(GIB >> 12)).is_none(),
+        "RAM has no region"
+    );
     drop((first, second));
     for region in regions {
         map.remove(region).unwrap();
@@ -100,7 +106,8 @@ fn removal_waits_for_readers_between_invalid_and_unmapped() {
 fn the_registry_grows_and_its_places_are_used_again() {
     let mut map = memory_map::<K4>(48);
     let device = |index: u64| range(DEVICE.add(index * 2 * MIB), 2 * MIB);
-    let add = |map: &mut crate::testing::Map<K4>, index| map.plan(Request::private(device(index))).unwrap().commit().unwrap();
+    let add =
+        |map: &mut crate::testing::Map<K4>, index| map.plan(Request::private(device(index))).unwrap().commit().unwrap();
     let records = map.section_bytes();
     let mut regions: Vec<_> = (0..130).map(|index| add(&mut map, index)).collect();
     assert_eq!(map.section_bytes() - records, 2 * 4096, "two pages of 63 ranges more");

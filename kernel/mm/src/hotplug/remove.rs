@@ -95,7 +95,8 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         let linear_tables = linear.map_or(0, |linear| unsafe { mapping::unmap(tables, frames, &linear) });
         tables.machine_mut().end(Phase::Linear);
         tables.machine_mut().end(Phase::Remove(ask.range));
-        lifetime::retire(&name.slot().word(self.tables.machine())).expect("closed above, and held by nobody");
+        let retired = lifetime::retire(&name.slot().word(self.tables.machine()));
+        debug_assert!(retired.is_ok(), "closed above, and held by nobody");
         let storage = if ask.host.is_some() { ask.storage } else { storage };
         Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
     }

@@ -116,7 +116,7 @@ impl<K: Kind> Request<K> {
 impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     pub(super) fn validate(&self, ask: &Ask) -> Result<(), PlanError> {
         let range = ask.range;
-        self.validate_shape(range)?;
+        validate_shape(range)?;
         self.validate_place(range, ask.kind)?;
         self.validate_vacancy(range)?;
         match (&ask.storage, &ask.host) {
@@ -124,20 +124,6 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             (Storage::Altmap(altmap), None) => self.validate_altmap(range, altmap),
             (Storage::Ram, None) => Ok(()),
         }
-    }
-
-    fn validate_shape(&self, range: PhysRange) -> Result<(), PlanError> {
-        const UNIT: u64 = SUBSECTION_BYTES;
-        if range.is_empty() {
-            return Err(PlanError::Empty { start: range.start() });
-        }
-        if range.start().is_aligned(UNIT) && range.end().is_aligned(UNIT) {
-            return Ok(());
-        }
-        let start = range.start().value().checked_next_multiple_of(UNIT).map(PhysAddr::new);
-        let inner = start.and_then(|start| PhysRange::between(start, range.end().align_down(UNIT)));
-        let nearest = inner.filter(|inner| !inner.is_empty()).or(range.widen(UNIT)).unwrap_or(range);
-        Err(PlanError::Misaligned { range, nearest })
     }
 
     fn validate_place(&self, range: PhysRange, kind: RangeKind) -> Result<(), PlanError> {
@@ -191,4 +177,19 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             _ => Err(PlanError::AltmapTooLarge { reserve: altmap.reserve(), free: altmap.free(), frames }),
         }
     }
+}
+
+/// Whole sub-sections, and at least one.
+fn validate_shape(range: PhysRange) -> Result<(), PlanError> {
+    const UNIT: u64 = SUBSECTION_BYTES;
+    if range.is_empty() {
+        return Err(PlanError::Empty { start: range.start() });
+    }
+    if range.start().is_aligned(UNIT) && range.end().is_aligned(UNIT) {
+        return Ok(());
+    }
+    let start = range.start().value().checked_next_multiple_of(UNIT).map(PhysAddr::new);
+    let inner = start.and_then(|start| PhysRange::between(start, range.end().align_down(UNIT)));
+    let nearest = inner.filter(|inner| !inner.is_empty()).or(range.widen(UNIT)).unwrap_or(range);
+    Err(PlanError::Misaligned { range, nearest })
 }

@@ -116,7 +116,7 @@ fn every_offset_and_size_within_a_section_comes_and_goes_at_64k() {
 
 /// H2, B12: four ranges in one page of vmemmap (two pages at 16K), every order of removal; the others stay as they are.
 fn neighbours<G: Granule>() {
-    let orders = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
+    let orders = [[0_usize, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]];
     for order in orders {
         for policy in [LeafPolicy::Largest, LeafPolicy::Pages] {
             let mut map = memory_map::<G>(48);
@@ -125,7 +125,7 @@ fn neighbours<G: Granule>() {
             let before = frames_and_tables(&map);
             let mut regions = [0, 1, 2, 3].map(|index| Some(add(&mut map, device(index), policy, index % 2 == 0)));
             for gone in order {
-                map.remove(regions[gone as usize].take().unwrap()).unwrap();
+                map.remove(regions[gone].take().unwrap()).unwrap();
                 for (index, region) in (0..).zip(&regions) {
                     for pfn in pfns(device(index), G::SIZE.shift()) {
                         assert_eq!(map.is_valid(pfn), region.is_some(), "{index} after {gone}");

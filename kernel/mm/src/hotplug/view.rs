@@ -59,6 +59,7 @@ impl<R: Memory> View<R> {
 
 impl<R: Memory> Reference<'_, R> {
     /// The range that it keeps.
+    #[must_use]
     pub fn range(&self) -> PhysRange {
         self.slot.read(self.memory).range
     }

@@ -11,7 +11,7 @@ use vmemmap::addr::PhysAddr;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::seam::{Frames, Machine};
-use vmemmap::vmemmap::{Memmap, Storage, depopulate, populate};
+use vmemmap::vmemmap::{Memmap, Shared, Storage, depopulate, populate};
 use vmemmap_aarch64::{El1, translate};
 
 use super::{hot_remove, tlb};
@@ -72,7 +72,7 @@ fn storage<M: Machine>(world: &mut World<M>, fault: Fault) {
     let mut frames = mutant::frames(Dry { frames: RamFrames::current(), left: u64::MAX }, fault);
     let tables = world.map.tables_mut();
     let populated = populate(tables, &mut frames, memmap, altmap).unwrap_or_else(|error| panic!("{error}"));
-    depopulate(tables, &mut frames, populated);
+    depopulate(tables, &mut frames, populated, Shared::default());
     assert_eq!(RamFrames::current().free(), free, "frames after depopulating");
     let mut frames = mutant::frames(Dry { frames: RamFrames::current(), left: 2 }, fault);
     let failed = populate(tables, &mut frames, memmap, Storage::Ram);

@@ -7,7 +7,7 @@ use kernel::prove::{self, Failures};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
-use vmemmap::vmemmap::{Memmap, Storage, depopulate, populate};
+use vmemmap::vmemmap::{Memmap, Shared, Storage, depopulate, populate};
 
 use crate::mutant;
 use crate::world::{World, expect_none};
@@ -57,7 +57,7 @@ fn depopulation<M: Machine>(world: &mut World<M>) -> Failures {
     let mut failures = Failures::new();
     let touched = prove::touch::<M::Granule>(&[&populated.memmap().stretches()], &mut failures);
     expect_none(&failures);
-    depopulate(world.map.tables_mut(), &mut frames, populated);
+    depopulate(world.map.tables_mut(), &mut frames, populated, Shared::default());
     prove::gone(world.map.tables(), &touched, &mut failures);
     failures
 }
