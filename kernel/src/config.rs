@@ -123,11 +123,10 @@ impl fmt::Display for ConfigError<'_> {
             Self::TooManyDevices => {
                 write!(f, "more than {MOST_DEVICES} ranges of device memory: leave some device=.. away")
             }
-            Self::RemoveOrder { order, devices } => write!(
-                f,
-                "remove_order={order} is not an order of {devices} devices: name each of 0 to {} once",
-                devices.saturating_sub(1)
-            ),
+            Self::RemoveOrder { order, devices } => {
+                let plural = if devices == 1 { "" } else { "s" };
+                write!(f, "remove_order={order} is not an order of {devices} device{plural}: name each once, from 0 on")
+            }
             Self::VaBits { granule, va_bits } => {
                 write!(f, "va_bits={va_bits} with {granule} pages: use {}", accepted_va_bits(granule).1)
             }

@@ -102,24 +102,19 @@ impl DeviceReport<'_> {
         report.value(
             "memmap",
             Object::with(|object| {
-                self.map(object, layout.pages(range), &self.memmap);
+                map(object, layout.pages(range), &self.memmap);
                 object.array("first", self.memmap.first.iter().map(leaf));
             }),
         );
         report.value(
             "linear",
             Object::with(|object| {
-                self.map(object, layout.linear_range(range), &self.linear);
+                map(object, layout.linear_range(range), &self.linear);
                 object.optional("first", self.linear.first.first().map(leaf));
             }),
         );
         report.value("add", self.cost(&self.add));
         report.optional("remove", self.remove.as_ref().map(|cost| self.cost(cost)));
-    }
-
-    fn map(&self, object: &mut Object, va: VirtRange, shown: &Shown) {
-        bounds_and_leaves(object, va, &shown.leaves, shown.source);
-        object.optional("last", shown.last.as_ref().map(leaf));
     }
 
     fn cost(&self, cost: &Cost) -> Object {
@@ -189,6 +184,11 @@ pub(super) fn bounds_and_leaves(object: &mut Object, va: VirtRange, leaves: &[Ki
             })
         }),
     );
+}
+
+fn map(object: &mut Object, va: VirtRange, shown: &Shown) {
+    bounds_and_leaves(object, va, &shown.leaves, shown.source);
+    object.optional("last", shown.last.as_ref().map(leaf));
 }
 
 fn instructions(total: u64, phases: Phases) -> Object {
