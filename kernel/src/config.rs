@@ -1,5 +1,9 @@
 //! What the boot arguments ask for.
 
+mod device;
+
+pub use device::{AltmapShape, Device, MOST_DEVICES, Memmap, PerDevice, RemoveOrder};
+
 use core::fmt;
 
 use vmemmap::addr::PhysAddr;
@@ -16,11 +20,14 @@ pub struct Config {
     pub va_bits: u32,
     /// `memory=BYTES`: how much RAM, from the lowest address up, is ours. All of it.
     pub memory: Option<u64>,
-    /// `device=BASE,BYTES`: the range of device memory.
-    pub device: Option<Device>,
-    /// `memmap=altmap|ram`: where the struct pages of the device range lie; in the range itself.
-    pub memmap: Memmap,
-    /// `altmap=tight|nvdimm`: how the altmap is cut; tight.
+    /// `device=BASE,BYTES[,MEMMAP]`: a range of device memory; may be said up to [`MOST_DEVICES`] times. The last part
+    /// is `altmap` (tight), `nvdimm` or `ram`.
+    pub devices: PerDevice<Device>,
+    /// `remove_order=N,N,..`: the order in which they are removed. Last in, first out.
+    pub remove_order: Option<RemoveOrder>,
+    /// `memmap=altmap|ram`: whether the struct pages of a device that says nothing of them lie in RAM; in the range itself.
+    pub memmap_in_ram: bool,
+    /// `altmap=tight|nvdimm`: how the altmap of such a device is cut; tight.
     pub altmap: AltmapShape,
     /// `altmap_reserve=FRAMES`.
     pub altmap_reserve: Option<u64>,
@@ -28,6 +35,8 @@ pub struct Config {
     pub altmap_free: Option<u64>,
     /// `leaf=largest|linux|pages`; largest. With `pages` the linear map of RAM is in pages too.
     pub leaf: LeafPolicy,
+    /// `plan=1`: print the plans and end.
+    pub plan: bool,
     /// `count=1`: count instructions.
     pub count: bool,
     /// `trace=1`: print every event of the tables.
@@ -40,33 +49,6 @@ pub struct Config {
     pub test: Option<Name>,
     /// `break=tlbi`: the test image leaves TLB maintenance out.
     pub break_tlbi: bool,
-}
-
-/// A range as the user gave it: it may be empty, wrap or lie anywhere.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Device {
-    /// Its first byte.
-    pub base: PhysAddr,
-    /// Its length in bytes.
-    pub bytes: u64,
-}
-
-/// Where the struct pages of the device range lie.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Memmap {
-    /// In the range itself.
-    Altmap,
-    /// In RAM.
-    Ram,
-}
-
-/// How the altmap is cut out of the device range.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AltmapShape {
-    /// As much as the struct pages need.
-    Tight,
-    /// As Linux's nvdimm drivers cut it.
-    Nvdimm,
 }
 
 /// The name of a test case.
@@ -99,7 +81,7 @@ impl fmt::Debug for Name {
 }
 
 /// A boot argument that we can't take.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum ConfigError<'a> {
     /// There is no such key.
     UnknownKey {
@@ -115,6 +97,15 @@ pub enum ConfigError<'a> {
         /// What may stand there.
         accepted: &'static str,
     },
+    /// More ranges of device memory than a run can have.
+    TooManyDevices,
+    /// The order of removal does not name every device once.
+    RemoveOrder {
+        /// What was asked.
+        order: RemoveOrder,
+        /// How many devices there are.
+        devices: usize,
+    },
     /// The granule has no such size of the address space.
     VaBits {
         /// The granule.
@@ -129,6 +120,13 @@ impl fmt::Display for ConfigError<'_> {
         match *self {
             Self::UnknownKey { key } => write!(f, "unknown boot argument `{key}`: known are {KEYS}"),
             Self::BadValue { key, value, accepted } => write!(f, "bad value in {key}={value}: use {accepted}"),
+            Self::TooManyDevices => {
+                write!(f, "more than {MOST_DEVICES} ranges of device memory: leave some device=.. away")
+            }
+            Self::RemoveOrder { order, devices } => {
+                let plural = if devices == 1 { "" } else { "s" };
+                write!(f, "remove_order={order} is not an order of {devices} device{plural}: name each once, from 0 on")
+            }
             Self::VaBits { granule, va_bits } => {
                 write!(f, "va_bits={va_bits} with {granule} pages: use {}", accepted_va_bits(granule).1)
             }
@@ -136,11 +134,12 @@ impl fmt::Display for ConfigError<'_> {
     }
 }
 
-const KEYS: &str = "granule, va_bits, memory, device, memmap, altmap, altmap_reserve, altmap_free, leaf, count, trace, \
-                    checked, hold, test, break";
+const KEYS: &str = "granule, va_bits, memory, device, remove_order, memmap, altmap, altmap_reserve, altmap_free, leaf, \
+                    plan, count, trace, checked, hold, test, break";
 
 const FLAG: &str = "0 or 1";
 const FRAMES: &str = "a number of frames";
+const ORDER: &str = "the numbers of the devices, like 2,0,1";
 
 impl Config {
     /// What holds when no argument is given.
@@ -148,12 +147,14 @@ impl Config {
         granule: GranuleSize::K64,
         va_bits: 48,
         memory: None,
-        device: None,
-        memmap: Memmap::Altmap,
+        devices: PerDevice::none(Device { base: PhysAddr::new(0), bytes: 0, memmap: None }),
+        remove_order: None,
+        memmap_in_ram: false,
         altmap: AltmapShape::Tight,
         altmap_reserve: None,
         altmap_free: None,
         leaf: LeafPolicy::Largest,
+        plan: false,
         count: false,
         trace: false,
         checked: false,
@@ -166,13 +167,17 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first word that is not understood, and for a size of the address space that the granule
-    /// does not have.
+    /// [`ConfigError`] for the first word that is not understood, for a size of the address space that the granule
+    /// does not have, and for an order of removal that is not one of the devices.
     pub fn parse(arguments: &str) -> Result<Self, ConfigError<'_>> {
         let mut config = Self::DEFAULT;
         for word in arguments.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             config.set(key, value)?;
+        }
+        let devices = config.devices.as_slice().len();
+        if let Some(order) = config.remove_order.filter(|order| !order.is_of(devices)) {
+            return Err(ConfigError::RemoveOrder { order, devices });
         }
         let Self { granule, va_bits, .. } = config;
         if !accepted_va_bits(granule).0.contains(&va_bits) {
@@ -186,12 +191,20 @@ impl Config {
             "granule" => (put(&mut self.granule, granule(value)), "4k, 16k or 64k"),
             "va_bits" => (put(&mut self.va_bits, value.parse().ok()), "a number of bits"),
             "memory" => (put(&mut self.memory, number(value).map(Some)), "a number of bytes"),
-            "device" => (put(&mut self.device, device(value).map(Some)), "BASE,BYTES"),
-            "memmap" => (put(&mut self.memmap, memmap(value)), "altmap or ram"),
+            "device" => {
+                let device = device::device(value);
+                if device.is_some_and(|device| !self.devices.push(device)) {
+                    return Err(ConfigError::TooManyDevices);
+                }
+                (device.is_some(), "BASE,BYTES or BASE,BYTES,MEMMAP with altmap, nvdimm or ram")
+            }
+            "remove_order" => (put(&mut self.remove_order, device::remove_order(value).map(Some)), ORDER),
+            "memmap" => (put(&mut self.memmap_in_ram, memmap(value)), "altmap or ram"),
             "altmap" => (put(&mut self.altmap, altmap(value)), "tight or nvdimm"),
             "altmap_reserve" => (put(&mut self.altmap_reserve, number(value).map(Some)), FRAMES),
             "altmap_free" => (put(&mut self.altmap_free, number(value).map(Some)), FRAMES),
             "leaf" => (put(&mut self.leaf, leaf(value)), "largest, linux or pages"),
+            "plan" => (put(&mut self.plan, flag(value)), FLAG),
             "count" => (put(&mut self.count, flag(value)), FLAG),
             "trace" => (put(&mut self.trace, flag(value)), FLAG),
             "checked" => (put(&mut self.checked, flag(value)), FLAG),
@@ -201,6 +214,13 @@ impl Config {
             _ => return Err(ConfigError::UnknownKey { key }),
         };
         if understood { Ok(()) } else { Err(ConfigError::BadValue { key, value, accepted }) }
+    }
+
+    /// Where the struct pages of `device` go.
+    #[must_use]
+    pub fn memmap_of(&self, device: &Device) -> Memmap {
+        let of_all = if self.memmap_in_ram { Memmap::Ram } else { Memmap::Altmap(self.altmap) };
+        device.memmap.unwrap_or(of_all)
     }
 }
 
@@ -225,10 +245,10 @@ fn granule(value: &str) -> Option<GranuleSize> {
     GranuleSize::ALL.into_iter().find(|granule| granule.name() == value)
 }
 
-fn memmap(value: &str) -> Option<Memmap> {
+fn memmap(value: &str) -> Option<bool> {
     match value {
-        "altmap" => Some(Memmap::Altmap),
-        "ram" => Some(Memmap::Ram),
+        "altmap" => Some(false),
+        "ram" => Some(true),
         _ => None,
     }
 }
@@ -256,11 +276,6 @@ fn flag(value: &str) -> Option<bool> {
         "1" => Some(true),
         _ => None,
     }
-}
-
-fn device(value: &str) -> Option<Device> {
-    let (base, bytes) = value.split_once(',')?;
-    Some(Device { base: PhysAddr::new(number(base)?), bytes: number(bytes)? })
 }
 
 fn number(value: &str) -> Option<u64> {

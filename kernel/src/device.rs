@@ -6,6 +6,8 @@ pub use carve_out::{CarveOut, CarveOutError};
 
 use vmemmap::addr::PhysRange;
 
+use crate::config::Memmap;
+
 /// A source of device memory.
 pub trait DeviceMemory {
     /// Its name, as users type it.
@@ -13,4 +15,7 @@ pub trait DeviceMemory {
 
     /// What appeared.
     fn range(&self) -> PhysRange;
+
+    /// Where its struct pages are to lie.
+    fn memmap(&self) -> Memmap;
 }

@@ -7,7 +7,7 @@ mod tlb;
 
 pub use books::Books;
 pub use struct_pages::Expected;
-pub use tables::{Leaf, at_agrees, attributes_agree, leaf_vas, leaves, linear_agrees};
+pub use tables::{Leaf, at_agrees, attributes_agree, leaf_vas, leaves, linear_agrees, linear_reads};
 pub use tlb::{Gone, gone, touch};
 
 use alloc::string::String;

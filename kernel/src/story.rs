@@ -1,36 +1,42 @@
 //! The main job: discover, hot-add, prove, hot-remove, report.
 //!
+//! Several devices are all added before the first is proved, and removed in the order of the boot arguments. After each
+//! removal those that are still there are proved again.
+//!
 //! It runs on any machine around EL1's ([`Around`]), so that the test image can tell the same story on one that breaks a
 //! rule, and see it fail.
 
 mod costs;
 mod marks;
+mod plan;
+mod regions;
 mod request;
 
 pub use request::request;
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use aarch64_cpu::asm;
-use vmemmap::addr::VirtAddr;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::{LINEAR_PROTECTION, Region, Request};
+use vmemmap::hotplug::{LINEAR_PROTECTION, Request};
 use vmemmap::mapping::Mapping;
 use vmemmap::seam::Machine;
-use vmemmap::vmemmap::Storage;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, refuse};
 use crate::device::{CarveOut, DeviceMemory};
 use crate::exit::{self, Status};
+use crate::measure::InstructionCounter;
 use crate::memory::{MemoryMap, bring_up};
 use crate::println;
 use crate::prove::{self, Books, Expected, Failures, Gone, leaf_vas};
-use crate::report::{Report, Shown, Verdict};
+use crate::report::{DeviceReport, Report, Shown, Verdict};
 use crate::watch;
 use costs::Costs;
+use regions::Regions;
 
 /// What is put around the machine below: EL1's, or that of a [`watch`] who sees what EL1 is asked in the end.
 pub trait Around {
@@ -63,7 +69,7 @@ pub fn tell<A: Around>(boot: &'static BootInfo) -> ! {
 }
 
 fn tell_at<A: Around, G: Granule>(boot: &'static BootInfo) -> ! {
-    if watch::is_asked(&boot.config) {
+    if !boot.config.plan && watch::is_asked(&boot.config) {
         watch::tell_watched::<A, G>(boot)
     }
     tell_on::<G, _>(boot, A::around)
@@ -75,139 +81,209 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> ! {
     let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
-    let device = CarveOut::of(boot).unwrap_or_else(|error| refuse(error));
-    let request = request(boot, device.range());
-    check(&mut map, request);
+    let devices = asked(boot);
     let before = Books::of(&map);
-    let (map, events) = costs::rehearse(map, request);
-    let costs = Costs::new(boot.config.count, events);
-    Story { boot, device: &device, request, before, failures: Failures::new() }.tell(map, costs)
+    let plans = plan::all(&mut map, &devices);
+    if boot.config.plan {
+        plan::end(boot, &map, &devices, &plans, before)
+    }
+    let order = removal(boot, devices.len());
+    let (map, events) = costs::rehearse(map, devices.iter().map(|device| device.request), &order);
+    let counter = costs::counter(boot.config.count);
+    let costs = events.into_iter().map(|events| Costs::new(counter, events)).collect();
+    Story { boot, devices, order, counter, costs, before, proved_again: 0, failures: Failures::new() }.tell(map)
 }
 
-/// Refuses what can't be planned; the plan is thrown away, nothing is touched.
-fn check<M: Machine>(map: &mut MemoryMap<M>, request: Request) {
-    match map.plan(request) {
-        Ok(plan) => println!("plan:\n{plan}"),
-        Err(error) => refuse(error),
+/// A device, and what the boot arguments ask for it.
+struct Asked {
+    device: CarveOut,
+    request: Request,
+    /// What words about it begin with: nothing if it is the only one.
+    name: String,
+}
+
+fn asked(boot: &BootInfo) -> Vec<Asked> {
+    let devices = CarveOut::all(boot).unwrap_or_else(|error| refuse(error));
+    let name = |number| if devices.len() == 1 { String::new() } else { format!("device {number}: ") };
+    let asked = |(number, device)| Asked { device, request: request(boot, &device), name: name(number) };
+    devices.iter().copied().enumerate().map(asked).collect()
+}
+
+/// The order of the boot arguments, or last in, first out.
+fn removal(boot: &BootInfo, devices: usize) -> Vec<usize> {
+    match boot.config.remove_order {
+        Some(order) => order.as_slice().iter().map(|&device| usize::from(device)).collect(),
+        None => (0..devices).rev().collect(),
     }
 }
 
-/// What the story is about, and what went wrong in it.
-struct Story<'a> {
+/// What the story is about, and what went wrong in it. Lists are by the number of the device.
+struct Story {
     boot: &'static BootInfo,
-    device: &'a dyn DeviceMemory,
-    request: Request,
+    devices: Vec<Asked>,
+    /// The order of removal.
+    order: Vec<usize>,
+    counter: Option<InstructionCounter>,
+    costs: Vec<Costs>,
     /// Before anything was added, the rehearsal included.
     before: Books,
+    /// How often a device was proved again after the removal of another.
+    proved_again: u64,
     failures: Failures,
 }
 
-/// What was seen while the memory was there.
+/// What was seen of a device while it was there, and when it was gone.
 struct Seen {
     memmap: Shown,
     linear: Shown,
     proved: (u64, u64),
     altmap: Option<Altmap>,
+    gone: Option<Gone>,
 }
 
-impl Story<'_> {
-    fn tell<M: Machine>(mut self, mut map: MemoryMap<M>, mut costs: Costs) -> ! {
-        marks::before_populate(&map, self.device.range());
-        let region = costs.add(&mut map, self.request).unwrap_or_else(|error| refuse(error));
-        let seen = self.look(&map, &region);
+impl Story {
+    fn tell<M: Machine>(mut self, mut map: MemoryMap<M>) -> ! {
+        let mut regions = self.add(&mut map);
+        let mut seen: Vec<_> = regions.there().iter().map(|&device| self.look(&map, &regions, device)).collect();
         if self.boot.config.hold {
-            self.hold(&seen, &costs);
+            self.hold(&seen);
         }
-        let touched = self.touch(&map, &region);
-        marks::before_remove(&map, self.device.range());
-        let storage = costs.remove(&mut map, region);
-        let gone = prove::gone(map.tables(), &touched, &mut self.failures);
-        let difference = self.compare(Books::of(&map), storage);
-        costs.phases(map, self.request);
-        self.end(&seen, &costs, gone, difference)
+        for device in self.order.clone() {
+            seen[device].gone = self.remove(&mut map, &mut regions, device);
+        }
+        let difference = self.compare(Books::of(&map));
+        let again = self.devices.iter().map(|device| device.request).zip(&mut self.costs);
+        costs::phases(map, self.counter, again, &self.order);
+        self.end(&seen, difference)
     }
 
-    /// Proves the tables and that both ways reach the same memory.
-    fn look<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Seen {
-        let (layout, tables) = (map.layout(), map.tables());
-        let memmap = *region.memmap();
-        let planned = self.request.storage().altmap();
-        let total = leaf_vas::<M::Granule>(memmap.stretches()).count() as u64;
-        let at_plan = prove::at_agrees(tables, &memmap, planned, &mut self.failures);
-        let expected = Expected { layout, range: self.device.range(), storage: region.storage() };
-        let pages = expected.check(&mut self.failures);
-        let linear = self.linear(map).stretches();
-        prove::attributes_agree(tables, &memmap.stretches(), &mut self.failures);
-        prove::attributes_agree(tables, &linear, &mut self.failures);
-        prove::linear_agrees(layout, self.device.range(), &mut self.failures);
-        println!("proved: {at_plan} of {total} leaves by AT, struct pages in {pages} pages by patterns");
-        let source = if planned.is_some() { "altmap" } else { "ram" };
+    fn add<M: Machine>(&mut self, map: &mut MemoryMap<M>) -> Regions {
+        let mut regions = Regions::default();
+        for (asked, costs) in self.devices.iter().zip(&mut self.costs) {
+            marks::before_populate(map, asked.device.range());
+            let region = costs.add(map, asked.request);
+            regions.push(region.unwrap_or_else(|error| refuse(format_args!("{}{error}", asked.name))));
+        }
+        regions
+    }
+
+    /// Proves a device and remembers what it looks like.
+    fn look<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, device: usize) -> Seen {
+        let proved = self.prove(map, regions, device, "");
+        let (tables, region) = (map.tables(), regions.of(device));
+        let source = if region.storage().altmap().is_some() { "altmap" } else { "ram" };
         Seen {
-            memmap: Shown::of(tables, &memmap.stretches(), source),
-            linear: Shown::of(tables, &linear, "device"),
-            proved: (total, at_plan),
+            memmap: Shown::of(tables, &region.memmap().stretches(), source),
+            linear: Shown::of(tables, &self.linear(map, device).stretches(), "device"),
+            proved,
             altmap: region.storage().altmap(),
+            gone: None,
         }
     }
 
-    fn linear<M: Machine>(&self, map: &MemoryMap<M>) -> Mapping {
+    /// Proves the tables and that both ways reach the same memory; returns how many leaves there are, and how many of
+    /// them are where the plan put them. What goes wrong is told with `when`.
+    fn prove<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, device: usize, when: &str) -> (u64, u64) {
+        let (layout, tables, region) = (map.layout(), map.tables(), regions.of(device));
+        let Asked { device: carve_out, request, .. } = &self.devices[device];
+        let (memmap, range, mut failures) = (*region.memmap(), carve_out.range(), Failures::new());
+        let total = leaf_vas::<M::Granule>(memmap.stretches()).count() as u64;
+        let at_plan = prove::at_agrees(tables, &memmap, request.storage().altmap(), &mut failures);
+        let pages = Expected { layout, range, storage: region.storage() }.check(&mut failures);
+        let linear = self.linear(map, device).stretches();
+        prove::attributes_agree(tables, &memmap.stretches(), &mut failures);
+        prove::attributes_agree(tables, &linear, &mut failures);
+        prove::linear_agrees(layout, range, &mut failures);
+        let name = &self.devices[device].name;
+        println!("{name}{when}proved: {at_plan} of {total} leaves by AT, struct pages in {pages} pages by patterns");
+        self.fail(device, when, failures);
+        (total, at_plan)
+    }
+
+    /// Keeps what was found wrong with a device.
+    fn fail(&mut self, device: usize, when: &str, found: Failures) {
+        let name = &self.devices[device].name;
+        self.failures.extend(found.into_iter().map(|failure| format!("{name}{when}{failure}")));
+    }
+
+    fn linear<M: Machine>(&self, map: &MemoryMap<M>, device: usize) -> Mapping {
         let (regime, leaf) = (map.tables().regime(), self.boot.config.leaf);
-        Mapping::linear(regime, map.layout(), self.device.range(), leaf, LINEAR_PROTECTION)
+        Mapping::linear(regime, map.layout(), self.devices[device].device.range(), leaf, LINEAR_PROTECTION)
     }
 
-    /// Loads from the vmemmap and from the linear map, so that the TLB holds what the removal must take out of it.
-    fn touch<M: Machine>(&mut self, map: &MemoryMap<M>, region: &Region) -> Vec<VirtAddr> {
-        let memmap = region.memmap().stretches();
-        let linear = self.linear(map).stretches();
-        prove::touch::<M::Granule>(&[&memmap, &linear], &mut self.failures)
+    /// Removes a device, proves that it is gone and that the others are not. First loads from its vmemmap and from its
+    /// linear map, so that the TLB holds what the removal must take out of it.
+    fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, regions: &mut Regions, device: usize) -> Option<Gone> {
+        let mut failures = Failures::new();
+        let memmap = regions.of(device).memmap().stretches();
+        let linear = self.linear(map, device).stretches();
+        let touched = prove::touch::<M::Granule>(&[&memmap, &linear], &mut failures);
+        marks::before_remove(map, self.devices[device].device.range());
+        let storage = self.costs[device].remove(map, regions.take(device));
+        let gone = prove::gone(map.tables(), &touched, &mut failures);
+        let asked = *self.devices[device].request.storage();
+        if storage != asked {
+            failures.push(format!("the altmap came back as {storage:?}, not {asked:?}"));
+        }
+        self.fail(device, "", failures);
+        self.prove_the_others(map, regions, device);
+        gone
+    }
+    /// Proves again those that are still there, now that `removed` is gone, and that their linear maps can be read.
+    fn prove_the_others<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, removed: usize) {
+        let when = format!("after the removal of device {removed}: ");
+        for device in regions.there() {
+            self.prove(map, regions, device, &when);
+            let mut failures = Failures::new();
+            prove::linear_reads(map.layout(), self.devices[device].device.range(), &mut failures);
+            self.fail(device, &when, failures);
+            self.proved_again += 1;
+        }
     }
 
-    /// RAM, tables and altmap must be what they were; returns the difference in frames.
-    fn compare(&mut self, after: Books, storage: Storage) -> i64 {
+    /// RAM and tables must be what they were; returns the difference in frames.
+    fn compare(&mut self, after: Books) -> i64 {
         let before = self.before;
         if before != after {
             self.failures.push(format!("the books differ: {before:?} before, {after:?} after"));
         }
-        if storage != *self.request.storage() {
-            self.failures.push(format!("the altmap came back as {storage:?}, not {:?}", self.request.storage()));
-        }
         before.frames.cast_signed() - after.frames.cast_signed()
     }
 
-    fn report<'a>(&'a self, verdict: Verdict, seen: &Seen, costs: &Costs) -> Report<'a> {
-        Report {
+    fn report(&self, verdict: Verdict, seen: &[Seen], frames_difference: i64) -> Report<'_> {
+        let devices = self.devices.iter().zip(&self.costs).zip(seen);
+        let devices = devices.map(|((asked, costs), seen)| DeviceReport {
             boot: self.boot,
-            verdict,
-            device: self.device,
+            device: &asked.device,
             altmap: seen.altmap,
             memmap: seen.memmap.clone(),
             linear: seen.linear.clone(),
             add: costs.add_cost(),
-            remove: None,
+            remove: (verdict != Verdict::Held).then(|| costs.remove_cost()),
             proved: seen.proved,
-            gone: None,
-            frames_difference: 0,
-        }
+            gone: seen.gone,
+        });
+        let (devices, order, proved_again) = (devices.collect(), &self.order[..], self.proved_again);
+        Report { boot: self.boot, verdict, devices, order, proved_again, frames_difference }
     }
 
     /// Stays alive with the memory added, until QEMU is told to quit.
-    fn hold(&self, seen: &Seen, costs: &Costs) -> ! {
+    fn hold(&self, seen: &[Seen]) -> ! {
         if !self.failures.is_empty() {
-            self.end(seen, costs, None, 0);
+            self.end(seen, 0);
         }
-        self.report(Verdict::Held, seen, costs).print();
+        self.report(Verdict::Held, seen, 0).print();
         println!("@held");
         loop {
             asm::wfi();
         }
     }
 
-    fn end(&self, seen: &Seen, costs: &Costs, gone: Option<Gone>, frames_difference: i64) -> ! {
+    fn end(&self, seen: &[Seen], frames_difference: i64) -> ! {
         self.failures.iter().for_each(|failure| println!("@fail {failure}"));
         let passed = self.failures.is_empty();
         let (verdict, status) = if passed { (Verdict::Pass, Status::Pass) } else { (Verdict::Fail, Status::Fail) };
-        let remove = Some(costs.remove_cost());
-        Report { remove, gone, frames_difference, ..self.report(verdict, seen, costs) }.print();
+        self.report(verdict, seen, frames_difference).print();
         if passed {
             println!("@pass");
         }

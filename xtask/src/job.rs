@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::size::{self, human};
+use crate::device::{self, Device};
+use crate::size;
 use crate::status::Stop;
 use clap::{Args, Command, FromArgMatches as _};
 use vmemmap::granule::{GranuleSize, SUBSECTION_BYTES};
 
 const GIB: u64 = 1 << 30;
 /// Where RAM begins on QEMU's `virt`.
-const RAM_BASE: u64 = GIB;
+pub const RAM_BASE: u64 = GIB;
 
 /// Reads `4k`, `16k` or `64k`.
 pub fn granule(name: &str) -> Result<GranuleSize, String> {
@@ -38,6 +39,14 @@ pub struct Job {
     /// Size of device memory; sparse on the host
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = size::bytes)]
     pub device_size: u64,
+    /// A range of device memory, in place of --device-base and --device-size; again for each of up to 8 ranges, which
+    /// are added in this order. MEMMAP is altmap (tight), nvdimm or ram [default: what --memmap and --altmap say]
+    #[arg(long = "device", value_name = "BASE,SIZE[,MEMMAP]", value_parser = device::device)]
+    #[arg(conflicts_with_all = ["device_base", "device_size"])]
+    pub devices: Vec<Device>,
+    /// The order in which the devices are removed: their numbers, the first is 0 [default: last in, first out]
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',', value_parser = device::number)]
+    pub remove_order: Vec<usize>,
     /// Where the vmemmap's frames come from: the range itself, or RAM
     #[arg(long, default_value = "altmap", value_parser = ["altmap", "ram"])]
     pub memmap: String,
@@ -86,22 +95,34 @@ impl Job {
         self.device_base.unwrap_or_else(|| end_of_ram.checked_next_multiple_of(GIB).unwrap_or(!(GIB - 1)).max(4 * GIB))
     }
 
+    /// The ranges of device memory, in the order in which they are added.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Device> {
+        if self.devices.is_empty() {
+            vec![Device { base: self.device_base(), bytes: self.device_size, memmap: None }]
+        } else {
+            self.devices.clone()
+        }
+    }
+
     /// Bytes that QEMU must back: RAM, the hole behind it, and device memory.
     #[must_use]
     pub fn backed_bytes(&self) -> u64 {
-        let end = self.device_base().saturating_add(self.device_size).saturating_sub(RAM_BASE);
+        let end = self.highest().end().saturating_sub(RAM_BASE);
         let bytes = end.max(self.memory);
         bytes.checked_next_multiple_of(SUBSECTION_BYTES).unwrap_or(bytes)
     }
 
     /// Refuses what QEMU could not even be started for; the kernel refuses the rest.
     pub(crate) fn check(&self) -> Result<(), Stop> {
-        let (base, bytes) = (self.device_base(), self.device_size);
-        let wraps =
-            || Stop::refused(format!("the device range {base:#x} + {bytes:#x} wraps; choose a lower --device-base"));
-        base.checked_add(bytes.saturating_sub(1)).ok_or_else(wraps)?;
+        let devices = self.devices();
+        device::check(&devices, self.memory)?;
+        if !self.remove_order.is_empty() {
+            device::check_order(&self.remove_order, devices.len())?;
+        }
         let cut = self.altmap.is_some() || self.altmap_reserve.is_some() || self.altmap_free.is_some();
-        if self.memmap == "ram" && cut {
+        let all_in_ram = devices.iter().all(|device| device.memmap.as_ref().unwrap_or(&self.memmap) == "ram");
+        if all_in_ram && cut {
             return Err(Stop::refused("--memmap ram has no altmap: leave the --altmap flags away".to_owned()));
         }
         if self.count && self.checked {
@@ -113,20 +134,17 @@ impl Job {
     /// The kernel's boot arguments, `key=value` separated by spaces.
     #[must_use]
     pub fn boot_arguments(&self) -> String {
-        let mut line = format!(
-            "granule={} va_bits={} memory={:#x} device={:#x},{:#x} memmap={} leaf={}",
-            self.granule.name(),
-            self.va_bits,
-            self.memory,
-            self.device_base(),
-            self.device_size,
-            self.memmap,
-            self.leaf,
-        );
+        let mut line = format!("granule={} va_bits={} memory={:#x}", self.granule.name(), self.va_bits, self.memory);
+        for device in self.devices() {
+            let _ = write!(line, " {}", device.boot_argument());
+        }
+        let _ = write!(line, " memmap={} leaf={}", self.memmap, self.leaf);
+        let order: Vec<_> = self.remove_order.iter().map(usize::to_string).collect();
         let optional = [
             ("altmap", self.altmap.clone()),
             ("altmap_reserve", self.altmap_reserve.map(|frames| frames.to_string())),
             ("altmap_free", self.altmap_free.map(|frames| frames.to_string())),
+            ("remove_order", (!order.is_empty()).then(|| order.join(","))),
             ("break", self.broken.clone()),
             ("count", self.count.then(|| "1".to_owned())),
             ("checked", self.checked.then(|| "1".to_owned())),
@@ -139,9 +157,18 @@ impl Job {
         line
     }
 
-    /// The range in words, for messages.
-    pub(crate) fn range(&self) -> String {
-        format!("device memory {:#x} + {}", self.device_base(), human(self.device_size))
+    /// The device that ends at the highest address.
+    pub(crate) fn highest(&self) -> Device {
+        self.devices().into_iter().max_by_key(Device::end).expect("there is at least one")
+    }
+
+    /// What to do about a range that ends too high.
+    pub(crate) const fn lower(&self) -> &'static str {
+        if self.devices.is_empty() {
+            "choose a smaller --device-base or --device-size"
+        } else {
+            "choose a smaller base or size in --device"
+        }
     }
 }
 
@@ -185,9 +212,32 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_wraps_is_refused() {
-        let check = |flags| job(flags).check().map_err(|stop| stop.why.contains("wraps"));
-        assert_eq!(check("--device-base 0xffffffffffe00000 --device-size 4M"), Err(true));
-        assert_eq!(check("--device-base 0xffffffffffe00000 --device-size 2M"), Ok(()));
+    fn several_devices_reach_the_kernel_in_their_order() {
+        let job = job("--device 6G,1G,nvdimm --device 4G,64M --remove-order 1,0 --memmap ram");
+        let devices = "memory=0x10000000 device=0x180000000,0x40000000,nvdimm device=0x100000000,0x4000000 memmap=ram";
+        let line = job.boot_arguments();
+        assert!(line.contains(devices) && line.ends_with(" remove_order=1,0"), "{line}");
+        assert_eq!(job.backed_bytes(), 6 * GIB, "up to the highest end");
+        assert_eq!(job.check(), Ok(()));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused_before_qemu_starts() {
+        for (flags, says) in [
+            ("--device-base 0xffffffffffe00000 --device-size 4M", "wraps"),
+            ("--device 4G,1G --device 4G,2M", "overlaps"),
+            ("--device 4G,1G --device 5G,1G --remove-order 0", "order the numbers 0,1"),
+            ("--remove-order 1", "order the numbers 0"),
+            ("--device 4G,1G,ram --altmap nvdimm", "leave the --altmap flags away"),
+            ("--device 4G,1G,ram --device 5G,1G --memmap ram --altmap-reserve 1", "leave the --altmap flags away"),
+        ] {
+            let why = job(flags).check().unwrap_err().why;
+            assert!(why.contains(says), "{flags}: {why}");
+        }
+        assert_eq!(job("--device 4G,1G,ram --device 5G,1G,altmap --memmap ram --altmap-reserve 1").check(), Ok(()));
+        for flags in ["--device 4G,1G --device-size 1G", "--device-base 4G --device 4G,1G"] {
+            let why = Job::from_flags(flags).unwrap_err().why;
+            assert!(why.contains("cannot be used with"), "{why}");
+        }
     }
 }

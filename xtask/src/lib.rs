@@ -1,6 +1,6 @@
 //! The project's commands, `cargo xtask ...`, as a library: the boots of `tests` go through the same code.
 //!
-//! - `job`: the flags that say what to boot and hot-add; `line`: QEMU's command line for it
+//! - `job`, `device`: the flags that say what to boot and hot-add; `line`: QEMU's command line for it
 //! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 pub mod build;
 mod check;
 mod decode;
+mod device;
 mod fuzz;
 mod gdb;
 mod job;
@@ -37,6 +38,7 @@ mod tool;
 mod trace_file;
 mod walk;
 
+pub use device::Device;
 pub use job::Job;
 pub use line::{Boot, Image, shell};
 pub use linux::equals as equals_linux;

@@ -48,6 +48,8 @@ pub struct Boot {
     pub job: Job,
     /// The bootable test to run instead of the main job.
     pub test: Option<String>,
+    /// Print the plans and end.
+    pub plan: bool,
     /// Say every event of the tables.
     pub trace: bool,
     /// Stay alive after the hot-add, with QMP at this absolute path.
@@ -61,7 +63,7 @@ impl Boot {
     #[must_use]
     pub fn main_job(job: Job) -> Self {
         let image = if job.broken.is_some() { Image::Test } else { Image::Kernel };
-        Self { image, job, test: None, trace: false, hold: None, gdb: None }
+        Self { image, job, test: None, plan: false, trace: false, hold: None, gdb: None }
     }
 
     /// The words of QEMU's command line.
@@ -89,10 +91,11 @@ impl Boot {
     }
 
     fn boot_arguments(&self) -> String {
+        let plan = if self.plan { " plan=1" } else { "" };
         let trace = if self.trace { " trace=1" } else { "" };
         let hold = if self.hold.is_some() { " hold=1" } else { "" };
         let test = self.test.as_ref().map(|name| format!(" test={name}")).unwrap_or_default();
-        self.job.boot_arguments() + trace + hold + &test
+        self.job.boot_arguments() + plan + trace + hold + &test
     }
 }
 

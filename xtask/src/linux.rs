@@ -73,15 +73,15 @@ pub struct Equal {
 /// Compares a run with Linux's vector; nothing if the run did not do what Linux did for it. The altmap's reserve and
 /// free tell whether it was cut in Linux's way.
 pub fn compare(report: &Report) -> Option<Equal> {
-    let linux = match report.granule {
+    let linux = match report.head.granule {
         GranuleSize::K4 => &K4,
         GranuleSize::K16 => &K16,
         GranuleSize::K64 => &K64,
     };
     let Altmap { base_pfn, end_pfn, reserve, free, alloc, align } = report.altmap.clone()?;
-    let range = [report.device.base, report.device.size, report.memstart] == [4 * GIB, GIB, GIB].map(Bits);
+    let range = [report.device.base, report.device.size, report.head.memstart] == [4 * GIB, GIB, GIB].map(Bits);
     let cut = linux.altmap[2..4] == [reserve, free];
-    if !(range && cut && report.va_bits == 48 && report.leaf_policy == "linux") {
+    if !(range && cut && report.head.va_bits == 48 && report.head.leaf_policy == "linux") {
         return None;
     }
     let (map, leaf) = (&report.memmap, |leaf: Leaf| [leaf.va.0, leaf.descriptor.0]);

@@ -89,8 +89,7 @@ pub fn judge(status: ExitStatus, run: &Run, complaint: &str, boot: &Boot) -> Sto
 
 /// QEMU's own refusals that come from our flags, with what to do.
 fn explain(complaint: &str, boot: &Boot) -> Stop {
-    let (cpu, range) = (&boot.job.cpu, boot.job.range());
-    let smaller = "choose a smaller --device-base or --device-size";
+    let (cpu, range, smaller) = (&boot.job.cpu, boot.job.highest().words(), boot.job.lower());
     if complaint.contains("Addressing limited") {
         Stop::refused(format!("{range} lies beyond the physical range of {cpu} ({complaint}): {smaller}, or --cpu max"))
     } else if complaint.contains("unable to find CPU model") {

@@ -11,7 +11,7 @@ use crate::job::Job;
 use crate::line::{Boot, shell};
 use crate::machine;
 use crate::outcome::Run;
-use crate::report::{Report, SCHEMA_VERSION};
+use crate::report::{SCHEMA_VERSION, Told};
 use crate::screen::{self, Shown};
 use crate::status::{Status, Stop};
 use crate::symbols;
@@ -25,6 +25,9 @@ use crate::{build, setup};
 pub struct Qemu {
     #[command(flatten)]
     job: Job,
+    /// Print the plan of each device, made against the memory before the first add, and stop: nothing is added
+    #[arg(long, conflicts_with_all = ["trace", "hold", "count", "checked", "broken", "remove_order"])]
+    plan: bool,
     /// Write every event of the tables to a file that `cargo xtask check` reads
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -52,7 +55,7 @@ impl Qemu {
         if self.trace.is_some() && self.job.count {
             return Err(Stop::refused("--count counts the machine as it is: leave --trace away"));
         }
-        let mut boot = Boot { trace: self.trace.is_some(), ..Boot::main_job(self.job.clone()) };
+        let mut boot = Boot { plan: self.plan, trace: self.trace.is_some(), ..Boot::main_job(self.job.clone()) };
         if self.hold {
             (boot.hold, boot.gdb) = (Some(socket_below(&build::target_directory())), Some(free_address()?));
         }
@@ -156,8 +159,8 @@ impl Show<'_> {
         let failures: Vec<_> = run.said("fail").collect();
         let cpu = &self.boot.job.cpu;
         let shown = Shown { qemu: &self.qemu, cpu, elapsed: run.elapsed, failures: &failures };
-        match run.said("report").next().map(serde_json::from_str::<Report>) {
-            Some(Ok(report)) => anstream::print!("{}", screen::draw(&report, &shown)),
+        match run.said("report").next().map(Told::read) {
+            Some(Ok(told)) => anstream::print!("{}", screen::show(&told, &shown)),
             Some(Err(error)) => anstream::eprintln!("error: the kernel's report cannot be read: {error}"),
             None => screen::failed(&failures).iter().for_each(|line| anstream::println!("{line}")),
         }

@@ -2,6 +2,7 @@
 //! strings, counts are numbers. `--json` passes all of it on.
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use vmemmap::granule::GranuleSize;
 
 /// Version of the JSON that `--json` prints.
@@ -13,29 +14,133 @@ pub struct Bits(pub u64);
 
 impl<'de> Deserialize<'de> for Bits {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(json)?;
+        let value = Value::deserialize(json)?;
         let bits = value.as_u64().or_else(|| crate::size::hex(value.as_str()?.strip_prefix("0x")?).ok());
         bits.map(Self).ok_or_else(|| serde::de::Error::custom(format!("{value} is neither \"0x...\" nor a number")))
     }
 }
 
+/// A report, by what was asked for.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Of one device that was added and removed.
+    One(Box<Report>),
+    /// Of several.
+    Several(Several),
+    /// Of plans.
+    Plans(Plans),
+}
+
+impl Told {
+    /// Reads what the kernel reported.
+    ///
+    /// # Errors
+    /// What is missing, or is not what it should be.
+    pub fn read(json: &str) -> Result<Self, serde_json::Error> {
+        let value: Value = serde_json::from_str(json)?;
+        match (value.get("plans"), value.get("devices")) {
+            (Some(_), _) => serde_json::from_value(value).map(Self::Plans),
+            (None, Some(_)) => serde_json::from_value(value).map(Self::Several),
+            (None, None) => serde_json::from_value(value).map(Self::One),
+        }
+    }
+}
+
+/// What every report begins with.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Report {
+pub struct Head {
     pub result: String,
     #[serde(deserialize_with = "granule")]
     pub granule: GranuleSize,
     pub va_bits: u32,
     pub leaf_policy: String,
     pub memstart: Bits,
+    pub registers: Registers,
+    pub machine: Option<Machine>,
+}
+
+/// Several devices that were added and removed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Several {
+    #[serde(flatten)]
+    pub head: Head,
+    /// In the order in which they were added.
+    pub devices: Vec<One>,
+    pub remove_order: Vec<usize>,
+    pub proof: Together,
+    /// With `--checked`.
+    pub check: Option<Check>,
+}
+
+/// One of several devices.
+#[derive(Clone, Debug, Deserialize)]
+pub struct One {
     pub device: Device,
     pub altmap: Option<Altmap>,
     pub memmap: Memmap,
     pub linear: Linear,
-    pub registers: Registers,
     pub add: Cost,
     /// Nothing when the machine is held.
     pub remove: Option<Cost>,
-    pub machine: Option<Machine>,
+    pub proof: Proof,
+}
+
+/// What was proved of all devices together.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Together {
+    /// How often a device was proved again after the removal of another.
+    pub proved_again: u64,
+    /// Frames missing or extra after the last removal.
+    pub frames_difference: i64,
+}
+
+/// What adding each device would take.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Plans {
+    #[serde(flatten)]
+    pub head: Head,
+    pub plans: Vec<Plan>,
+}
+
+/// What adding one device would take.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Plan {
+    pub device: Device,
+    /// As the add would leave it.
+    pub altmap: Option<Altmap>,
+    pub memmap: PlannedMap,
+    pub linear: PlannedMap,
+    pub ram: PlannedRam,
+}
+
+/// A map that would be made.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PlannedMap {
+    pub start: Bits,
+    pub end: Bits,
+    pub leaves: Vec<Leaves>,
+    pub table_frames: u64,
+}
+
+/// Frames of RAM that would be taken.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct PlannedRam {
+    pub table_frames: u64,
+    pub struct_page_frames: u64,
+}
+
+/// One device that was added and removed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    #[serde(flatten)]
+    pub head: Head,
+    pub device: Device,
+    pub altmap: Option<Altmap>,
+    pub memmap: Memmap,
+    pub linear: Linear,
+    pub add: Cost,
+    /// Nothing when the machine is held.
+    pub remove: Option<Cost>,
     pub proof: Option<Proof>,
     /// With `--checked`.
     pub check: Option<Check>,

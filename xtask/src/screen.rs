@@ -1,5 +1,8 @@
 //! The screen: what the kernel reported, beside Linux, and what the run cannot show.
 
+mod plan;
+mod several;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use vmemmap::granule::{GranuleSize, Level};
 
 use crate::linux::{self, Equal};
-use crate::report::{Altmap, Check, Cost, Leaf, Leaves, Proof, Report};
+use crate::report::{Altmap, Check, Cost, Device, Head, Leaf, Leaves, Proof, Report, Told};
 use crate::size::human;
 
 const GREEN: Style = AnsiColor::Green.on_default();
@@ -31,58 +34,73 @@ pub struct Shown<'a> {
 }
 
 /// Draws the screen; colours are for the writer to drop where they are not wanted.
-pub fn draw(report: &Report, shown: &Shown<'_>) -> String {
+pub fn show(told: &Told, shown: &Shown<'_>) -> String {
+    match told {
+        Told::One(report) => draw(report, shown),
+        Told::Several(report) => several::draw(report, shown),
+        Told::Plans(report) => plan::draw(report, shown),
+    }
+}
+
+fn draw(report: &Report, shown: &Shown<'_>) -> String {
     let equal = linux::compare(report);
-    let mut lines = head(report, shown);
+    let mut lines = head(&report.head, shown);
+    lines.push(device(&report.device, report.head.granule));
     lines.push(altmap(report, equal.as_ref()));
     lines.extend(memmap(report, equal.as_ref()));
     lines.extend(costs(report));
     lines.push(removal(report.remove.as_ref()));
     if shown.failures.is_empty() {
         lines.extend(report.proof.iter().flat_map(|proof| proved(proof, report.remove.is_some())));
-        let judged =
-            |check: Check| format!("{} events judged one by one, none breaks the protocol of the tables", check.events);
-        lines.extend(report.check.map(|check| row("checked", &judged(check))));
+        lines.extend(report.check.map(judged));
     }
-    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
-    lines.push(row("not here", hidden));
-    lines.extend(end(report, shown));
+    lines.push(not_here());
+    lines.extend(end(&report.head, report.memmap.start.0, shown));
     lines.join("\n") + "\n"
+}
+
+fn judged(check: Check) -> String {
+    row("checked", &format!("{} events judged one by one, none breaks the protocol of the tables", check.events))
+}
+
+fn not_here() -> String {
+    let hidden = "barriers, walk caches, TTL, contiguous: QEMU hides them -> host adversary, `cargo xtask mutants`";
+    row("not here", hidden)
 }
 
 fn row(name: &str, text: &str) -> String {
     format!("{BOLD}{name:<9}{BOLD:#} {text}")
 }
 
-fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
-    let (granule, registers) = (report.granule, &report.registers);
-    let (base, bytes) = (report.device.base.0, report.device.size.0);
-    let end = base.saturating_add(bytes);
-    let sections = end.div_ceil(1 << granule.section_shift()) - (base >> granule.section_shift());
+fn head(head: &Head, shown: &Shown<'_>) -> Vec<String> {
+    let (granule, registers) = (head.granule, &head.registers);
     let mut machine = format!("QEMU {} TCG, {}", shown.qemu, shown.cpu);
-    if let Some(found) = &report.machine {
+    if let Some(found) = &head.machine {
         let _ = write!(machine, ", entered EL{}   {}", found.entered_el, found.granules.join(" ").to_uppercase());
         let _ = if found.lacks.is_empty() { Ok(()) } else { write!(machine, "   no {}", found.lacks.join(", ")) };
     }
-    let levels = (report.va_bits - granule.shift()).div_ceil(granule.index_bits());
-    let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", report.va_bits);
+    let levels = (head.va_bits - granule.shift()).div_ceil(granule.index_bits());
+    let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", head.va_bits);
     let (tcr, mair) = (registers.tcr_el1.0, registers.mair_el1.0);
-    let (pages, sections) = (bytes >> granule.shift(), plural(sections, "section"));
     vec![
         row("machine", &machine),
-        row("tables", &format!("{tables}   TCR {tcr:016x}  MAIR {mair:016x}   memstart {:#x}", report.memstart.0)),
-        row(
-            "device",
-            &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", report.device.source, human(bytes)),
-        ),
+        row("tables", &format!("{tables}   TCR {tcr:016x}  MAIR {mair:016x}   memstart {:#x}", head.memstart.0)),
     ]
+}
+
+fn device(device: &Device, granule: GranuleSize) -> String {
+    let (base, bytes, section) = (device.base.0, device.size.0, granule.section_shift());
+    let end = base.saturating_add(bytes);
+    let sections = plural(end.div_ceil(1 << section) - (base >> section), "section");
+    let pages = bytes >> granule.shift();
+    row("device", &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", device.source, human(bytes)))
 }
 
 fn altmap(report: &Report, equal: Option<&Equal>) -> String {
     let Some(Altmap { base_pfn, reserve, free, alloc, align, .. }) = &report.altmap else {
         return row("altmap", &format!("none: {} of RAM", human(report.add.ram_bytes.unwrap_or(0))));
     };
-    let bytes = alloc << report.granule.shift();
+    let bytes = alloc << report.head.granule.shift();
     let share = per(bytes * 100, report.device.size.0);
     let fields = format!("base {:#x}  reserve {reserve}  free {free}  ->  alloc {alloc}  align {align}", base_pfn.0);
     let text = format!("{fields}   ({}, {share:.3} % of the range)", human(bytes));
@@ -90,7 +108,7 @@ fn altmap(report: &Report, equal: Option<&Equal>) -> String {
 }
 
 fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
-    let (granule, map) = (report.granule, &report.memmap);
+    let (granule, map) = (report.head.granule, &report.memmap);
     let tables = plural(report.add.table_frames.unwrap_or(0), "table");
     let (ours, linear) = (leaves(&map.leaves, granule), leaves(&report.linear.leaves, granule));
     let line =
@@ -149,7 +167,7 @@ fn level_of(leaves: &Leaves, granule: GranuleSize) -> Level {
 fn costs(report: &Report) -> Vec<String> {
     let add = &report.add;
     let linux =
-        report.altmap.as_ref().map(|_| linux::costs(report.granule, report.device.base.0, report.device.size.0));
+        report.altmap.as_ref().map(|_| linux::costs(report.head.granule, report.device.base.0, report.device.size.0));
     let figures = |figure: fn(linux::Cost) -> Option<String>| {
         [0, 1].map(|which| linux.and_then(|costs| figure(costs[which])).unwrap_or_else(|| "-".to_owned()))
     };
@@ -160,7 +178,7 @@ fn costs(report: &Report) -> Vec<String> {
     let counted = add.instructions.as_ref().zip(add.struct_pages);
     let counted = counted.map_or("--count".to_owned(), |(counted, pages)| format!("{:.2}", per(counted.total, pages)));
     let gives_up =
-        if report.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" };
+        if report.head.leaf_policy == "pages" { "nothing" } else { "per-page linear permissions (as large leaves)" };
     vec![
         format!("{BOLD}cost of add{BOLD:#}    ours     Linux, large leaves  Linux 7.3 default  ours gives up"),
         column("DSB / TLBI", &format!("{}/{}", add.dsb, add.tlbi), events, gives_up),
@@ -193,13 +211,15 @@ fn proved(proof: &Proof, removed: bool) -> Vec<String> {
     [Some(row("proved", &tables)), fault, books].into_iter().flatten().collect()
 }
 
-fn end(report: &Report, shown: &Shown<'_>) -> Vec<String> {
+/// How it ended, and what to do next; `memmap` is an address that is worth a walk.
+fn end(head: &Head, memmap: u64, shown: &Shown<'_>) -> Vec<String> {
     let ms = format!("{} ms", shown.elapsed.as_millis());
-    let walk = format!("walk {:x}{}", report.memmap.start.0, regime_flags(report));
-    match report.result.as_str() {
+    let walk = format!("walk {memmap:x}{}", regime_flags(head));
+    match head.result.as_str() {
         _ if !shown.failures.is_empty() => failed(shown.failures),
         "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   {walk}   gdb"))],
         "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: {walk}"))],
+        "planned" => vec![verdict(GREEN, "PLANNED", &format!("{ms:<17} nothing was added; without --plan it is"))],
         _ => vec![verdict(RED, "FAIL", &ms)],
     }
 }
@@ -256,12 +276,12 @@ pub fn led_to(window: &[String], most: usize, saved: bool) -> Vec<String> {
 }
 
 /// The flags that tell `walk` what is not its default.
-fn regime_flags(report: &Report) -> String {
-    let granule = match report.granule {
+fn regime_flags(head: &Head) -> String {
+    let granule = match head.granule {
         GranuleSize::K64 => String::new(),
         other => format!(" --granule {}", other.name()),
     };
-    granule + &if report.va_bits == 48 { String::new() } else { format!(" --va-bits {}", report.va_bits) }
+    granule + &if head.va_bits == 48 { String::new() } else { format!(" --va-bits {}", head.va_bits) }
 }
 
 /// A count of things.

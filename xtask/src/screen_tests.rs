@@ -60,8 +60,8 @@ fn there_is_no_mark_where_linux_was_not_measured() {
     let changes: [Change; 6] = [
         |report| report.device.size.0 *= 2,
         |report| report.device.base.0 <<= 1,
-        |report| report.va_bits = 42,
-        |report| report.leaf_policy = "largest".to_owned(),
+        |report| report.head.va_bits = 42,
+        |report| report.head.leaf_policy = "largest".to_owned(),
         |report| report.altmap.as_mut().unwrap().free = 15,
         |report| report.altmap = None,
     ];
@@ -136,6 +136,6 @@ fn what_the_run_cannot_show_and_what_it_costs_stay_on_the_screen() {
 #[test]
 fn the_next_walk_names_what_is_not_its_default() {
     assert!(screen(|_| {}, &[]).contains("walk ffffffdfc0300000   gdb"));
-    let changed: Change = |report| (report.granule, report.va_bits) = (GranuleSize::K16, 47);
+    let changed: Change = |report| (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 47);
     assert!(screen(changed, &[]).contains("walk ffffffdfc0300000 --granule 16k --va-bits 47   gdb"));
 }

@@ -13,6 +13,7 @@ use vmemmap::vmemmap::Memmap;
 use vmemmap_aarch64::translate;
 
 use super::Failures;
+use crate::exceptions::probe;
 
 /// A leaf: its address and descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,17 +93,32 @@ const LINEAR_SAMPLES: u64 = 1 << 10;
 
 /// Asks the MMU for addresses all over a linear map: each must show the memory that it stands for.
 pub fn linear_agrees(layout: &Layout, range: PhysRange, failures: &mut Failures) {
-    let granule = layout.granule().bytes();
-    let pages = range.bytes() / granule;
-    let every = pages.div_ceil(LINEAR_SAMPLES).max(1);
     let wrong = failures.len();
-    for index in (0..pages).step_by(every as usize).chain([pages - 1]) {
-        let address = range.start().add(index * granule);
+    for address in samples(layout, range) {
         let shown = translate(layout.linear_address(address));
         if shown != Ok(address) && failures.len() < wrong + super::books::MOST_FAILURES {
             failures.push(format!("the linear map of {address} shows {shown:x?}"));
         }
     }
+}
+
+/// Loads from addresses all over a linear map: none may fault.
+pub fn linear_reads(layout: &Layout, range: PhysRange, failures: &mut Failures) {
+    let faults = samples(layout, range)
+        .filter_map(|address| Some((address, probe::load(layout.linear_address(address)).err()?)));
+    failures.extend(
+        faults
+            .take(super::books::MOST_FAILURES)
+            .map(|(address, fault)| format!("a load of {address} by the linear map faults: {:?}", fault.status)),
+    );
+}
+
+/// Pages of `range`, evenly spread, the last one included.
+fn samples(layout: &Layout, range: PhysRange) -> impl Iterator<Item = PhysAddr> + use<> {
+    let granule = layout.granule().bytes();
+    let pages = range.bytes() / granule;
+    let every = pages.div_ceil(LINEAR_SAMPLES).max(1);
+    (0..pages).step_by(every as usize).chain([pages - 1]).map(move |index| range.start().add(index * granule))
 }
 
 /// Every leaf of `stretches` must be what Linux writes for kernel data, Normal write-back, read-write, never executable,

@@ -1,5 +1,7 @@
 //! What the operations cost: events on an observed twin, instructions and RAM on the machine as it is.
 
+use alloc::vec::Vec;
+
 use vmemmap::count::Count;
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::{AddError, Region, Request};
@@ -7,6 +9,7 @@ use vmemmap::observe::Observed;
 use vmemmap::seam::Machine;
 use vmemmap::vmemmap::Storage;
 
+use super::regions::Regions;
 use crate::boot::refuse;
 use crate::measure::{InstructionCounter, Phases, Stopwatch};
 use crate::memory::{MemoryMap, RamFrames};
@@ -22,21 +25,31 @@ pub struct Events {
     remove_tables: u64,
 }
 
-/// Adds and removes the range once on the observed machine. Section records are made here, and stay.
-pub fn rehearse<M: Machine>(map: MemoryMap<M>, request: Request) -> (MemoryMap<M>, Events) {
+/// Adds all of `requests` once on the observed machine and removes them in `order`. Section records are made here, and stay.
+pub fn rehearse<M: Machine>(
+    map: MemoryMap<M>,
+    requests: impl Iterator<Item = Request>,
+    order: &[usize],
+) -> (MemoryMap<M>, Vec<Events>) {
     // SAFETY: the observer only watches.
     let mut map = unsafe { map.on(|machine| Observed::new(machine, Count::default())) };
-    let records = map.section_bytes();
-    let plan = map.plan(request).unwrap_or_else(|error| refuse(error));
-    let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
-    let region = plan.commit().unwrap_or_else(|error| refuse(error));
-    let add = map.tables_mut().observer().take();
-    let removed = map.remove(region).unwrap_or_else(|error| panic!("{error}"));
-    let remove = map.tables_mut().observer().take();
-    let section_bytes = map.section_bytes() - records;
-    let events = Events { add, remove, section_bytes, add_tables, remove_tables: removed.tables_freed };
+    let (mut regions, mut all) = (Regions::default(), Vec::new());
+    for request in requests {
+        let records = map.section_bytes();
+        let plan = map.plan(request).unwrap_or_else(|error| refuse(error));
+        let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
+        regions.push(plan.commit().unwrap_or_else(|error| refuse(error)));
+        let add = map.tables_mut().observer().take();
+        let section_bytes = map.section_bytes() - records;
+        all.push(Events { add, remove: Count::default(), section_bytes, add_tables, remove_tables: 0 });
+    }
+    for &device in order {
+        let removed = map.remove(regions.take(device)).unwrap_or_else(|error| panic!("{error}"));
+        all[device].remove = map.tables_mut().observer().take();
+        all[device].remove_tables = removed.tables_freed;
+    }
     // SAFETY: the machine as it was before.
-    (unsafe { map.on(Observed::into_inner) }, events)
+    (unsafe { map.on(Observed::into_inner) }, all)
 }
 
 /// Plans, which has succeeded before, and commits.
@@ -44,7 +57,16 @@ fn commit<M: Machine>(map: &mut MemoryMap<M>, request: Request) -> Result<Region
     map.plan(request).unwrap_or_else(|error| refuse(error)).commit()
 }
 
-/// The costs of the add and the removal that the story tells.
+/// The counter of instructions, if `count` asks for it; the run ends if the machine has none.
+pub fn counter(count: bool) -> Option<InstructionCounter> {
+    let counter = if count { InstructionCounter::start() } else { None };
+    if count && counter.is_none() {
+        refuse("count=1 needs a machine that counts instructions: start QEMU with -icount shift=0,sleep=off");
+    }
+    counter
+}
+
+/// The costs of the add and the removal of one device that the story tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     counter: Option<InstructionCounter>,
@@ -52,16 +74,13 @@ pub struct Costs {
     ram_bytes: [u64; 2],
     altmap_bytes: [u64; 2],
     instructions: Option<[u64; 2]>,
+    /// Of the add and of the removal; measured by [`phases`].
     phases: [Phases; 2],
 }
 
 impl Costs {
-    /// Counts instructions too if `count` says so and the machine can.
-    pub fn new(count: bool, events: Events) -> Self {
-        let counter = if count { InstructionCounter::start() } else { None };
-        if count && counter.is_none() {
-            refuse("count=1 needs a machine that counts instructions: start QEMU with -icount shift=0,sleep=off");
-        }
+    /// Counts instructions too if there is a counter.
+    pub fn new(counter: Option<InstructionCounter>, events: Events) -> Self {
         Self {
             counter,
             events,
@@ -108,18 +127,6 @@ impl Costs {
         storage
     }
 
-    /// With a counter: adds and removes once more, with a stopwatch on each phase.
-    pub fn phases<M: Machine>(&mut self, map: MemoryMap<M>, request: Request) {
-        let Some(counter) = self.counter else { return };
-        // SAFETY: the observer only watches.
-        let mut map = unsafe { map.on(|machine| Observed::new(machine, Stopwatch::new(counter))) };
-        let region = commit(&mut map, request).unwrap_or_else(|error| refuse(error));
-        let add = map.tables_mut().observer().take();
-        map.remove(region).unwrap_or_else(|error| panic!("{error}"));
-        let remove = map.tables_mut().observer().take();
-        self.phases = [add, remove];
-    }
-
     /// What the add cost.
     pub fn add_cost(&self) -> Cost {
         self.cost(0, self.events.add, self.events.add_tables, self.events.section_bytes)
@@ -134,5 +141,27 @@ impl Costs {
         let instructions = self.instructions.map(|totals| (totals[which], self.phases[which]));
         let (ram_bytes, altmap_bytes) = (self.ram_bytes[which], self.altmap_bytes[which]);
         Cost { events, tables, ram_bytes, altmap_bytes, section_bytes, instructions }
+    }
+}
+
+/// With a counter: adds and removes all once more, with a stopwatch on each phase.
+pub fn phases<'a, M: Machine>(
+    map: MemoryMap<M>,
+    counter: Option<InstructionCounter>,
+    parts: impl Iterator<Item = (Request, &'a mut Costs)>,
+    order: &[usize],
+) {
+    let Some(counter) = counter else { return };
+    // SAFETY: the observer only watches.
+    let mut map = unsafe { map.on(|machine| Observed::new(machine, Stopwatch::new(counter))) };
+    let (mut regions, mut all) = (Regions::default(), Vec::new());
+    for (request, costs) in parts {
+        regions.push(commit(&mut map, request).unwrap_or_else(|error| refuse(error)));
+        costs.phases[0] = map.tables_mut().observer().take();
+        all.push(costs);
+    }
+    for &device in order {
+        map.remove(regions.take(device)).unwrap_or_else(|error| panic!("{error}"));
+        all[device].phases[1] = map.tables_mut().observer().take();
     }
 }

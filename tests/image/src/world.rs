@@ -24,7 +24,8 @@ impl<G: Granule, M: Machine<Granule = G>> World<M> {
     /// The world of this boot, on the machine that `around` makes of EL1's.
     pub fn new(boot: &'static BootInfo, around: impl FnOnce(El1<G>) -> M) -> Self {
         let map = bring_up(boot, around).unwrap_or_else(|error| refuse(error));
-        let device = boot.config.device.unwrap_or_else(|| refuse("a test needs device=BASE,BYTES"));
+        let device = boot.config.devices.as_slice().first();
+        let device = device.unwrap_or_else(|| refuse("a test needs device=BASE,BYTES"));
         let device = PhysRange::new(device.base, device.bytes).unwrap_or_else(|| refuse("the device wraps"));
         Self { boot, map, device }
     }

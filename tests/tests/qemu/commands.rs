@@ -63,7 +63,17 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(name, move || checked_and_traced(granule)));
         let name = format!("commands::decorators_that_nobody_asks_for_cost_nothing_at_{granule}");
         trials.push(Trial::test(name, move || decorators_cost_nothing(granule)));
+        for order in [[2, 0, 1], [0, 1, 2]] {
+            let [a, b, c] = order;
+            let name = format!("commands::three_devices_are_removed_in_the_order_{a}_{b}_{c}_at_{granule}");
+            trials.push(Trial::test(name, move || three_devices(granule, order)));
+        }
+        let name = format!("commands::a_plan_is_what_the_add_then_takes_at_{granule}");
+        trials.push(Trial::test(name, move || plan_is_kept(granule)));
     }
+    trials.push(Trial::test("commands::eight_devices_fit_the_screen_and_last_in_is_first_out", eight_devices));
+    trials.push(Trial::test("commands::a_checked_run_of_two_devices_judges_its_trace", checked_devices));
+    trials.push(Trial::test("commands::several_devices_without_tlbi_fail_by_name", devices_without_tlbi));
     trials.push(Trial::test(
         "commands::a_checked_machine_without_tlbi_stops_and_its_trace_replays",
         checked_without_tlbi,
@@ -82,6 +92,89 @@ fn json_equals_linux(granule: &str) -> Result<(), Failed> {
     ensure(ended.status == Some(0), "the run does not pass", &ended)?;
     let differences = xtask::equals_linux(&ended.out).err().unwrap_or_default();
     ensure(differences.is_empty(), &differences, &ended)
+}
+
+/// The first two share tables that nothing else needs (the linear map's at 4K and 64K, the vmemmap's at 4K with pages).
+fn three_devices(granule: &str, order: [usize; 3]) -> Result<(), Failed> {
+    let devices = "--device 8G,256M --device 0x210000000,256M,ram --device 4G,1G,nvdimm";
+    let [a, b, c] = order;
+    let ended = run(command(&format!("qemu --json --granule {granule} {devices} --remove-order {a},{b},{c}"))?)?;
+    ensure(ended.status == Some(0), "the run does not pass", &ended)?;
+    let object: Value = serde_json::from_str(&ended.out)?;
+    let together = serde_json::json!({ "proved_again": 3, "frames_difference": 0 });
+    ensure(object["proof"] == together && object["remove_order"] == serde_json::json!(order), "the whole", &ended)?;
+    let all: Vec<_> = object["devices"].as_array().into_iter().flatten().collect();
+    ensure(all.len() == 3, "not three devices", &ended)?;
+    for (number, device) in all.iter().enumerate() {
+        let proof = &device["proof"];
+        let agreed = proof["leaves"].as_u64() > Some(0) && proof["leaves"] == proof["leaves_at_plan"];
+        let (faulted, removed) = (proof["fault"]["far"].is_string(), device["remove"]["tlbi"].as_u64() > Some(0));
+        ensure(agreed && faulted && removed, &format!("device {number} is not proved"), &ended)?;
+    }
+    let stored = all.iter().map(|device| device["altmap"]["reserve"].as_u64().map(|reserve| reserve > 0));
+    ensure(stored.eq([Some(false), None, Some(true)]), "tight, RAM, nvdimm", &ended)?;
+    let tables = |number: usize, operation: &str| all[number][operation]["table_frames"].as_u64().unwrap_or(9);
+    let (taken, freed) = ([0, 1].map(|number| tables(number, "add")), [0, 1].map(|number| tables(number, "remove")));
+    // 0 goes before 1 in both orders: what both used, the second to go frees.
+    let shared = taken[0] - freed[0];
+    ensure(freed[1] == taken[1] + shared, &format!("tables taken {taken:?}, freed {freed:?}"), &ended)?;
+    ensure(granule == "16k" || shared == 1, &format!("{shared} tables are shared"), &ended)
+}
+
+/// A plan and the run without `--plan` name the same leaves, frames and tables; a plan adds nothing.
+fn plan_is_kept(granule: &str) -> Result<(), Failed> {
+    let page = if granule == "4k" { 4096 } else { 1024 * granule.trim_end_matches('k').parse::<u64>()? };
+    for device in ["8G,256M", "1T,1G,ram", "4G,1G,nvdimm"] {
+        let flags = format!("qemu --json --granule {granule} --device {device}");
+        let [planned, done] = [command(&format!("{flags} --plan"))?, command(&flags)?].map(run);
+        let (planned, done) = (planned?, done?);
+        let [plan, told]: [Value; 2] = [serde_json::from_str(&planned.out)?, serde_json::from_str(&done.out)?];
+        ensure(planned.status == Some(0) && plan["result"] == "planned" && plan["add"].is_null(), "no plan", &planned)?;
+        ensure(done.status == Some(0) && told["result"] == "pass", "the run does not pass", &done)?;
+        let plan = &plan["plans"][0];
+        for part in ["device", "altmap"] {
+            ensure(plan[part] == told[part], &format!("{part}: {told}"), &planned)?;
+        }
+        for (map, part) in [("memmap", "start"), ("memmap", "leaves"), ("linear", "end"), ("linear", "leaves")] {
+            ensure(plan[map][part] == told[map][part], &format!("{map}.{part}: {told}"), &planned)?;
+        }
+        let [tables, struct_pages] = ["table_frames", "struct_page_frames"].map(|key| plan["ram"][key].as_u64());
+        ensure(tables == told["add"]["table_frames"].as_u64(), &format!("tables: {told}"), &planned)?;
+        let bytes = tables.zip(struct_pages).map(|(tables, pages)| (tables + pages) * page);
+        ensure(bytes.is_some() && bytes == told["add"]["ram_bytes"].as_u64(), &format!("RAM: {told}"), &planned)?;
+    }
+    Ok(())
+}
+
+fn eight_devices() -> Result<(), Failed> {
+    let devices: Vec<_> = (4..12).map(|gib| format!("--device {gib}G,256M")).collect();
+    let ended = run(command(&format!("qemu --granule 64k {}", devices.join(" ")))?)?;
+    ensure(ended.status == Some(0) && ended.out.contains("\nPASS "), "the run does not pass", &ended)?;
+    let fits = ended.out.lines().count() <= 30 && ended.out.lines().all(|line| line.chars().count() <= 110);
+    ensure(fits, "more than 30 lines of 110 columns", &ended)?;
+    let order = "removed in the order 7,6,5,4,3,2,1,0; those still there proved again, 28 times";
+    ensure(ended.out.contains(order), "not last in, first out", &ended)
+}
+
+fn checked_devices() -> Result<(), Failed> {
+    let file = fresh_file("devices");
+    let flags = "qemu --json --checked --device 8G,256M --device 4G,1G,ram --remove-order 0,1";
+    let ended = run(command(&format!("{flags} --trace {}", file.display()))?)?;
+    let judged = run(command(&format!("check {}", file.display()))?)?;
+    let trace = std::fs::read_to_string(&file)?;
+    std::fs::remove_file(&file)?;
+    let object: Value = serde_json::from_str(&ended.out)?;
+    ensure(ended.status == Some(0) && object["check"]["events"].as_u64() > Some(100), "does not pass", &ended)?;
+    ensure(judged.status == Some(0), "the adversary finds something wrong", &judged)?;
+    // The rehearsal and the run.
+    let adds = trace.lines().filter(|line| line.starts_with("begin ") && line.contains(" op=add ")).count();
+    ensure(adds == 4, &format!("{adds} adds in the trace"), &ended)
+}
+
+fn devices_without_tlbi() -> Result<(), Failed> {
+    let ended = run(command("qemu --granule 64k --device 4G,1G --device 5G,1G --remove-order 0,1 --break tlbi")?)?;
+    ensure(ended.status == Some(1), "a machine without TLBI passes", &ended)?;
+    ensure(ended.out.contains("FAIL      device 0: a load of the removed "), "the device is not named", &ended)
 }
 
 fn screen_in_a_pipe() -> Result<(), Failed> {

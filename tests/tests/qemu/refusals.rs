@@ -2,14 +2,16 @@
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
+use xtask::{Boot, Job, build};
 
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 22] = [
+const REFUSED: [(&str, &str, i32, &str); 34] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39 or 48"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42 or 48"),
@@ -42,6 +44,30 @@ const REFUSED: [(&str, &str, i32, &str); 22] = [
         "cannot write the trace to no/such/room/x.trace: No such",
     ),
     ("a_trace_that_is_a_directory", "--trace .", 2, "it is a directory; name a file"),
+    ("devices_that_overlap", "--device 4G,1G --device 0x110000000,1G", 2, "choose a base at or above 0x140000000"),
+    ("one_of_several_devices_over_ram", "--device 4G,1G --device 1G,64M", 2, "overlaps RAM 0x40000000..0x50000000"),
+    ("one_of_several_devices_of_size_0", "--device 4G,1G --device 5G,0", 2, "give a size above 0"),
+    ("one_of_several_devices_of_3m", "--device 4G,1G --device 5G,3M", 2, "device 1: 0x140000000..0x140300000 does not"),
+    ("an_altmap_too_small_for_the_second", "--device 4G,64M --device 5G,1G --altmap-free 1", 2, "device 1: the altmap"),
+    ("a_device_that_is_no_triple", "--device 4G", 2, "like 4G,1G or 0x140000000,256M,ram"),
+    ("a_device_with_an_unknown_memmap", "--device 4G,1G,disk", 2, "the third part is altmap, nvdimm or ram"),
+    ("a_device_said_in_two_ways", "--device 4G,1G --device-size 1G", 2, "cannot be used with"),
+    ("an_order_that_names_one_twice", "--device 4G,1G --device 5G,1G --remove-order 1,1", 2, "order the numbers 0,1"),
+    ("an_order_of_words", "--remove-order last", 2, "like 2,0,1"),
+    ("a_plan_that_is_counted", "--plan --count", 2, "cannot be used with"),
+    ("a_plan_of_what_can_not_be", "--plan --device-size 3M", 2, "0x100000000..0x104000000 would do"),
+];
+
+/// What `cargo xtask qemu` never lets through: boot arguments, and what the kernel says.
+const REFUSED_BY_KERNEL: [(&str, &str); 8] = [
+    ("device=0x100000000,0x40000000 device=0x110000000,0x40000000", "overlaps device memory 0x100000000..0x140000000"),
+    ("device=0x48000000,0x4000000", "overlaps RAM 0x40000000..0x50000000; choose a base at or above 0x50000000"),
+    ("device=0xffffffffffe00000,0x400000", "wraps around the address space"),
+    ("device=0x100000000,0", "give a size above 0"),
+    ("device=0x100000000,0x40000000,disk", "with altmap, nvdimm or ram"),
+    ("device=0x100000000,0x40000000 remove_order=0,0", "remove_order=0,0 is not an order of 1 device"),
+    ("device=0x100000000,0x40000000 remove_order=first", "the numbers of the devices, like 2,0,1"),
+    ("", "no device memory: give device=BASE,BYTES"),
 ];
 
 /// Name, what the script does after `--version`, its version, and what our line says.
@@ -149,6 +175,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("refusals::a_trace_that_is_no_writable_file", no_writable_file),
         Trial::test("refusals::a_trace_leaves_nothing_while_the_kernel_is_built", nothing_while_building),
         Trial::test("refusals::miri_that_runs_no_test", miri_without_tests),
+        Trial::test("refusals::the_kernel_by_itself", kernel_by_itself),
     ];
     refused.into_iter().chain(broken).chain([absent, json]).chain(traced).chain(others).collect()
 }
@@ -165,6 +192,21 @@ fn refuses(flags: &str, path: &[String], status: i32, says: &str) -> Result<(), 
     ensure(ended.out.is_empty() && lines.len() == 1, "not one line", &ended)?;
     ensure(ended.err.starts_with("error: ") && ended.err.contains(says), &format!("does not say {says:?}"), &ended)?;
     ensure(start.elapsed() < Duration::from_secs(30), "too slow", &ended)
+}
+
+fn kernel_by_itself() -> Result<(), Failed> {
+    let nine = (4..13).map(|gib| format!("device={:#x},0x40000000", gib << 30_u64)).collect::<Vec<_>>().join(" ");
+    let cases = REFUSED_BY_KERNEL.into_iter().chain([(nine.as_str(), "more than 8 ranges of device memory")]);
+    super::built()?;
+    for (arguments, says) in cases {
+        let mut words = Boot::main_job(Job::from_flags("").map_err(|stop| stop.why)?).line();
+        *words.last_mut().ok_or("no boot arguments")? = format!("memory=0x10000000 {arguments}");
+        let mut command = Command::new(&words[0]);
+        let ended = run(command.args(&words[1..]).stdin(Stdio::null()).current_dir(build::workspace()))?;
+        let refused = ended.out.lines().any(|line| line.starts_with("@refused ") && line.contains(says));
+        ensure(ended.status == Some(66) && refused, &format!("{arguments}: does not say {says:?}"), &ended)?;
+    }
+    Ok(())
 }
 
 /// With nobody to install it: no package manager is in the path.
@@ -225,7 +267,7 @@ fn names(room: &Path) -> Result<Vec<std::ffi::OsString>, Failed> {
 fn no_writable_file() -> Result<(), Failed> {
     let room = room("no-file")?;
     let [pipe, link, shut] = ["pipe", "link", "shut"].map(|name| room.join(name));
-    let made = std::process::Command::new("mkfifo").arg(&pipe).status()?;
+    let made = Command::new("mkfifo").arg(&pipe).status()?;
     symlink(&pipe, &link)?;
     std::fs::write(&shut, "old")?;
     std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o444))?;

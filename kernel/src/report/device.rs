@@ -1,0 +1,208 @@
+//! What the host is told of one device.
+
+use alloc::vec::Vec;
+
+use vmemmap::addr::{PhysRange, VirtRange};
+use vmemmap::altmap::Altmap;
+use vmemmap::count::Count;
+use vmemmap::granule::Granule;
+use vmemmap::leaf::Stretches;
+use vmemmap::seam::Machine;
+use vmemmap::table::Tables;
+
+use super::json::Object;
+use crate::boot::BootInfo;
+use crate::device::DeviceMemory;
+use crate::measure::Phases;
+use crate::prove::{Gone, Leaf, leaf_vas, leaves};
+
+/// Leaves of one kind: bytes of each, whether it is a contiguous run, and how many.
+pub(super) type Kind = (u64, bool, u64);
+
+/// The leaves of `stretches` by kind.
+pub(super) fn kinds<G: Granule>(stretches: Stretches) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for stretch in stretches {
+        let (bytes, contiguous) = (stretch.leaf.bytes(G::SIZE), stretch.leaf.contiguous);
+        match kinds.iter_mut().find(|kind| (kind.0, kind.1) == (bytes, contiguous)) {
+            Some(kind) => kind.2 += stretch.count,
+            None => kinds.push((bytes, contiguous, stretch.count)),
+        }
+    }
+    kinds
+}
+
+/// Some leaves as they stand in the tables.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    leaves: Vec<Kind>,
+    first: Vec<Leaf>,
+    last: Option<Leaf>,
+    source: &'static str,
+}
+
+impl Shown {
+    /// The leaves of `stretches`, whose frames come from `source`.
+    pub fn of<M: Machine>(tables: &Tables<M>, stretches: &Stretches, source: &'static str) -> Self {
+        let first = leaves(tables, stretches.clone()).take(3).collect();
+        let last = leaf_vas::<M::Granule>(stretches.clone()).last();
+        let last = last.map(|va| Leaf {
+            va,
+            descriptor: tables.walk(va).translation().map_or(0, |(step, _)| step.descriptor.bits()),
+        });
+        Self { leaves: kinds::<M::Granule>(stretches.clone()), first, last, source }
+    }
+}
+
+/// What an operation cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Events, counted on an identical operation.
+    pub events: Count,
+    /// Tables taken or freed.
+    pub tables: u64,
+    /// RAM taken or given back, in bytes, section records apart.
+    pub ram_bytes: u64,
+    /// Device memory that holds struct pages, in bytes.
+    pub altmap_bytes: u64,
+    /// RAM that section records took, in bytes.
+    pub section_bytes: u64,
+    /// Instructions in all and by phase, if they were counted.
+    pub instructions: Option<(u64, Phases)>,
+}
+
+/// One device.
+pub struct DeviceReport<'a> {
+    /// What boot found.
+    pub boot: &'a BootInfo,
+    /// The device.
+    pub device: &'a dyn DeviceMemory,
+    /// The altmap after the add.
+    pub altmap: Option<Altmap>,
+    /// The vmemmap.
+    pub memmap: Shown,
+    /// The linear map.
+    pub linear: Shown,
+    /// What the add cost.
+    pub add: Cost,
+    /// What the removal cost; `None` when held.
+    pub remove: Option<Cost>,
+    /// vmemmap leaves, and how many of them AT and the patterns agreed on.
+    pub proved: (u64, u64),
+    /// The fault of a load after the removal.
+    pub gone: Option<Gone>,
+}
+
+impl DeviceReport<'_> {
+    /// Everything but the proof.
+    pub(super) fn tell(&self, report: &mut Object) {
+        let (range, layout) = (self.device.range(), &self.boot.layout);
+        report.value("device", source(self.device));
+        report.optional("altmap", self.altmap.as_ref().map(altmap));
+        report.value(
+            "memmap",
+            Object::with(|object| {
+                map(object, layout.pages(range), &self.memmap);
+                object.array("first", self.memmap.first.iter().map(leaf));
+            }),
+        );
+        report.value(
+            "linear",
+            Object::with(|object| {
+                map(object, layout.linear_range(range), &self.linear);
+                object.optional("first", self.linear.first.first().map(leaf));
+            }),
+        );
+        report.value("add", self.cost(&self.add));
+        report.optional("remove", self.remove.as_ref().map(|cost| self.cost(cost)));
+    }
+
+    fn cost(&self, cost: &Cost) -> Object {
+        Object::with(|object| {
+            object.value("struct_pages", self.device.range().bytes() >> self.boot.config.granule.shift());
+            object.value("descriptor_writes", cost.events.descriptor_writes);
+            object.value("dsb", cost.events.dsb);
+            object.value("isb", cost.events.isb);
+            object.value("tlbi", cost.events.tlbi);
+            object.value("table_frames", cost.tables);
+            object.value("ram_bytes", cost.ram_bytes);
+            object.value("altmap_bytes", cost.altmap_bytes);
+            object.value("section_bytes", cost.section_bytes);
+            object.optional("instructions", cost.instructions.map(|(total, phases)| instructions(total, phases)));
+        })
+    }
+
+    /// What was proved of it.
+    pub(super) fn tell_proof(&self, proof: &mut Object) {
+        proof.value("leaves", self.proved.0);
+        proof.value("leaves_at_plan", self.proved.1);
+        proof.optional(
+            "fault",
+            self.gone.map(|gone| {
+                Object::with(|object| {
+                    object.hex("far", gone.far.value());
+                    object.value("level", gone.level);
+                })
+            }),
+        );
+    }
+}
+
+/// Where a device comes from, and its range.
+pub(super) fn source(device: &dyn DeviceMemory) -> Object {
+    let range: PhysRange = device.range();
+    Object::with(|object| {
+        object.text("source", device.source());
+        object.hex("base", range.start().value());
+        object.value("size", range.bytes());
+    })
+}
+
+pub(super) fn altmap(altmap: &Altmap) -> Object {
+    Object::with(|object| {
+        object.hex("base_pfn", altmap.base_pfn().number());
+        object.hex("end_pfn", altmap.end_pfn().number());
+        object.value("reserve", altmap.reserve());
+        object.value("free", altmap.free());
+        object.value("alloc", altmap.alloc());
+        object.value("align", altmap.align());
+    })
+}
+
+/// A map's addresses and its leaves by kind.
+pub(super) fn bounds_and_leaves(object: &mut Object, va: VirtRange, leaves: &[Kind], source: &str) {
+    object.hex("start", va.start().value());
+    object.hex("end", va.end().value());
+    object.array(
+        "leaves",
+        leaves.iter().map(|(bytes, contiguous, count)| {
+            Object::with(|object| {
+                object.value("size", bytes);
+                object.value("contiguous", contiguous);
+                object.text("source", source);
+                object.value("count", count);
+            })
+        }),
+    );
+}
+
+fn map(object: &mut Object, va: VirtRange, shown: &Shown) {
+    bounds_and_leaves(object, va, &shown.leaves, shown.source);
+    object.optional("last", shown.last.as_ref().map(leaf));
+}
+
+fn instructions(total: u64, phases: Phases) -> Object {
+    Object::with(|object| {
+        object.value("total", total);
+        object.value("linear", phases.linear);
+        object.value("populate", phases.populate);
+        object.value("init", phases.initialise);
+    })
+}
+
+fn leaf(leaf: &Leaf) -> Object {
+    Object::with(|object| {
+        object.hex("va", leaf.va.value());
+        object.value("descriptor", format_args!("\"{:#018x}\"", leaf.descriptor));
+    })
+}

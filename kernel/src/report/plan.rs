@@ -1,0 +1,65 @@
+//! What the host is told of plans: the same names as of a device that was added, and what the plan takes from RAM.
+
+use vmemmap::altmap::Altmap;
+use vmemmap::granule::Granule;
+use vmemmap::hotplug::Summary;
+use vmemmap::vmemmap::Storage;
+
+use super::device::{altmap, bounds_and_leaves, kinds, source};
+use super::json::Object;
+use super::{Verdict, geometry, machine};
+use crate::boot::BootInfo;
+use crate::device::DeviceMemory;
+
+/// A device, and what adding it would take.
+pub struct Planned<'a> {
+    /// The device.
+    pub device: &'a dyn DeviceMemory,
+    /// The plan in numbers.
+    pub summary: Summary,
+}
+
+/// Prints the plans: a list, even of one.
+pub fn print_plans<'a, G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = Planned<'a>>) {
+    let report = Object::with(|report| {
+        geometry(boot, Verdict::Planned, report);
+        report.array("plans", plans.map(|planned| planned.object::<G>()));
+        report.value("machine", machine(boot));
+    });
+    crate::println!("@report {report}");
+}
+
+impl Planned<'_> {
+    fn object<G: Granule>(&self) -> Object {
+        let Summary { linear, memmap, linear_tables, memmap_tables, .. } = self.summary;
+        let served = self.served();
+        let from = if served.is_some() { "altmap" } else { "ram" };
+        let struct_page_frames = if served.is_some() { 0 } else { memmap.range().bytes() >> G::SIZE.shift() };
+        Object::with(|plan| {
+            plan.value("device", source(self.device));
+            plan.optional("altmap", served.as_ref().map(altmap));
+            let map = |va, stretches, from, tables| {
+                Object::with(|object| {
+                    bounds_and_leaves(object, va, &kinds::<G>(stretches), from);
+                    object.value("table_frames", tables);
+                })
+            };
+            plan.value("memmap", map(memmap.range(), memmap.stretches(), from, memmap_tables));
+            plan.value("linear", map(linear.range(), linear.stretches(), "device", linear_tables));
+            plan.value(
+                "ram",
+                Object::with(|ram| {
+                    ram.value("table_frames", linear_tables + memmap_tables);
+                    ram.value("struct_page_frames", struct_page_frames);
+                }),
+            );
+        })
+    }
+
+    /// The altmap as the add would leave it.
+    fn served(&self) -> Option<Altmap> {
+        let Storage::Altmap(mut altmap) = self.summary.storage else { return None };
+        self.summary.memmap.allocate_from(&mut altmap, |_, _| ()).expect("the plan found room in it");
+        Some(altmap)
+    }
+}

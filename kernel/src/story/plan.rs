@@ -1,0 +1,43 @@
+//! What adding each device would take: planned on the memory as it is, and thrown away.
+
+use alloc::vec::Vec;
+
+use vmemmap::hotplug::{Request, Summary};
+use vmemmap::seam::Machine;
+
+use super::Asked;
+use crate::boot::{BootInfo, refuse};
+use crate::exit::{self, Status};
+use crate::memory::MemoryMap;
+use crate::println;
+use crate::prove::Books;
+use crate::report::{Planned, print_plans};
+
+/// Plans each of `devices` and logs it; refuses what can't be planned. Nothing is touched, so each plan is that of a device
+/// that comes first.
+pub fn all<M: Machine>(map: &mut MemoryMap<M>, devices: &[Asked]) -> Vec<Summary> {
+    devices.iter().map(|asked| one(map, asked.request, &asked.name)).collect()
+}
+
+fn one<M: Machine>(map: &mut MemoryMap<M>, request: Request, name: &str) -> Summary {
+    match map.plan(request) {
+        Ok(plan) => {
+            println!("{name}plan:\n{plan}");
+            plan.summary()
+        }
+        Err(error) => refuse(format_args!("{name}{error}")),
+    }
+}
+
+/// Tells the plans and ends; `before` was there before they were made.
+pub fn end<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, devices: &[Asked], plans: &[Summary], before: Books) -> ! {
+    let after = Books::of(map);
+    if before != after {
+        println!("@fail planning changed something: {before:?} before, {after:?} after");
+        exit::exit(Status::Fail)
+    }
+    let told = devices.iter().zip(plans).map(|(asked, &summary)| Planned { device: &asked.device, summary });
+    print_plans::<M::Granule>(boot, told);
+    println!("@pass");
+    exit::exit(Status::Pass)
+}
