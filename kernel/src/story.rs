@@ -173,7 +173,7 @@ impl Story {
         let (tables, region) = (map.tables(), regions.of(device));
         let source = if region.storage().altmap().is_some() { "altmap" } else { "ram" };
         Seen {
-            memmap: Shown::of(tables, &region.memmap().stretches(), source),
+            memmap: Shown::of(tables, &region.memmap().all_stretches(), source),
             linear: Shown::of(tables, &self.linear(map, device).stretches(), "device"),
             proved,
             altmap: region.storage().altmap(),
@@ -187,11 +187,12 @@ impl Story {
         let (layout, tables, region) = (map.layout(), map.tables(), regions.of(device));
         let Asked { device: carve_out, request, .. } = &self.devices[device];
         let (memmap, range, mut failures) = (*region.memmap(), carve_out.range(), Failures::new());
-        let total = leaf_vas::<M::Granule>(memmap.stretches()).count() as u64;
+        let all = memmap.all_stretches();
+        let total = leaf_vas::<M::Granule>(all.clone()).count() as u64;
         let at_plan = prove::at_agrees(tables, &memmap, request.storage().altmap(), &mut failures);
         let pages = Expected { layout, range, storage: region.storage() }.check(&mut failures);
         let linear = self.linear(map, device).stretches();
-        prove::attributes_agree(tables, &memmap.stretches(), &mut failures);
+        prove::attributes_agree(tables, &all, &mut failures);
         prove::attributes_agree(tables, &linear, &mut failures);
         prove::linear_agrees(layout, range, &mut failures);
         let name = &self.devices[device].name;
@@ -215,7 +216,9 @@ impl Story {
     /// linear map, so that the TLB holds what the removal must take out of it.
     fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, regions: &mut Regions, device: usize) -> Option<Gone> {
         let mut failures = Failures::new();
-        let memmap = regions.of(device).memmap().stretches();
+        let region = regions.of(device);
+        // Pages that others use by now stay.
+        let memmap = region.memmap().beside(map.shared_by_others(region)).stretches();
         let linear = self.linear(map, device).stretches();
         let touched = prove::touch::<M::Granule>(&[&memmap, &linear], &mut failures);
         marks::before_remove(map, self.devices[device].device.range());

@@ -185,10 +185,22 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         Some(Mapping::linear(self.tables.regime(), &self.layout, ask.range, ask.policy, protection))
     }
 
-    /// Which edge pages of `memmap` are in use, by other ranges or by boot RAM, while its own range is not active.
-    fn shared(&self, memmap: &Memmap) -> Shared {
+    /// Which edge pages of a region's vmemmap hold struct pages of other ranges, or of boot RAM, at present: those stay when
+    /// it is removed.
+    #[must_use]
+    pub fn shared_by_others(&self, region: &Region) -> Shared {
+        self.shared(region.memmap(), self.sections.outside_early(self.tables.machine(), region.range()))
+    }
+
+    /// Which edge pages of `memmap`, that of `range`, others use.
+    fn shared(&self, memmap: &Memmap, range: PhysRange) -> Shared {
+        let used = |start, end| {
+            let part = PhysRange::between(start, end).filter(|part| !part.is_empty());
+            part.is_some_and(|part| self.sections.is_used(self.tables.machine(), part))
+        };
         let [first, last] = memmap.edges().map(|page| {
-            page.is_some_and(|page| self.sections.is_used(self.tables.machine(), self.layout.described_by(page)))
+            let described = page.map(|page| self.layout.described_by(page));
+            described.is_some_and(|all| used(all.start(), range.start()) || used(range.end(), all.end()))
         });
         Shared { first, last }
     }

@@ -28,7 +28,7 @@ pub struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Looks at the first and the last struct page of each page of the vmemmap; writes a pattern of its own into each
+    /// Looks at the range's first and last struct page in each page of the vmemmap; writes a pattern of its own into each
     /// page, all of them before any is read back through the linear map; then the other way round. What was there is put
     /// back. Returns how many pages of the vmemmap were right.
     pub fn check(&self, failures: &mut Failures) -> u64 {
@@ -58,15 +58,17 @@ impl Expected<'_> {
         (self.pages().count() as u64).saturating_sub(bad)
     }
 
-    /// The first struct page of each page of the vmemmap.
+    /// The range's first struct page in each page of the vmemmap.
     fn pages(&self) -> impl Iterator<Item = VirtAddr> + use<> {
         let memmap = self.layout.pages(self.range);
         let page = self.layout.granule().bytes();
-        (0..memmap.bytes() / page).map(move |index| memmap.start().add(index * page))
+        core::iter::successors(Some(memmap.start()), move |va| Some(va.align_down(page).add(page)))
+            .take_while(move |va| va.since(memmap.start()) < memmap.bytes())
     }
 
     fn is_initialised(&self, va: VirtAddr) -> Result<(), &'static str> {
-        let last = va.add(self.layout.granule().bytes() - self.layout.struct_page_bytes());
+        let end = va.align_down(self.layout.granule().bytes()).add(self.layout.granule().bytes());
+        let last = end.min(self.layout.pages(self.range).end()).add(self.layout.struct_page_bytes().wrapping_neg());
         for page in [va, last] {
             let flags = probe::load(page).map_err(|_| "not mapped")?;
             if flags != self.flags(self.layout.pfn(page)) {

@@ -47,8 +47,8 @@ pub fn leaves<M: Machine>(tables: &Tables<M>, stretches: Stretches) -> impl Iter
 
 /// Asks the MMU for every leaf of `memmap`; returns how many lie in the frame that the plan gave them.
 ///
-/// With an altmap the frames follow from `planned`, the altmap before the range was added. In RAM, where the allocator
-/// chose them, the walk of the tables is what AT must agree with.
+/// With an altmap the frames of the interior follow from `planned`, the altmap before the range was added. In RAM, where
+/// the allocator chose them, and where edge pages are, the walk of the tables is what AT must agree with.
 pub fn at_agrees<M: Machine>(
     tables: &Tables<M>,
     memmap: &Memmap,
@@ -58,32 +58,35 @@ pub fn at_agrees<M: Machine>(
     let mut agreed = 0;
     let size = M::Granule::SIZE;
     let zone = planned.map(|altmap| altmap.storage());
-    let mut expect = |va: VirtAddr, frame: Option<PhysAddr>| {
+    let in_zone = |frame: PhysAddr| {
+        zone.is_some_and(|(first, end)| first.address(size.shift()) <= frame && frame < end.address(size.shift()))
+    };
+    let mut expect = |va: VirtAddr, frame: Option<PhysAddr>, in_altmap: bool| {
         let found = translate(va);
-        let inside = |frame: PhysAddr| {
-            zone.is_none_or(|(first, end)| first.address(size.shift()) <= frame && frame < end.address(size.shift()))
-        };
-        if found.ok() == frame && frame.is_some_and(inside) {
+        if found.ok() == frame && frame.is_some_and(|frame| in_zone(frame) == in_altmap) {
             agreed += 1;
         } else if failures.len() < super::books::MOST_FAILURES {
             failures.push(format!("AT of {:#x} gives {found:x?}, the plan {frame:x?}", va.value()));
         }
     };
+    for va in memmap.edges().into_iter().flatten() {
+        expect(va, tables.walk(va).translation().map(|(_, frame)| frame), false);
+    }
     match planned {
         Some(mut altmap) => {
             let served = memmap.allocate_from(&mut altmap, |stretch, first| {
                 let step = 1_u64 << size.level_shift(stretch.leaf.level);
                 for index in 0..stretch.descriptors(size) {
                     let frame = first.address(size.shift()).add(index * step);
-                    expect(stretch.va.add(index * step), Some(frame));
+                    expect(stretch.va.add(index * step), Some(frame), true);
                 }
             });
             if let Err(error) = served {
                 failures.push(format!("the plan's altmap no longer serves it: {error}"));
             }
         }
-        None => leaf_vas::<M::Granule>(memmap.stretches())
-            .for_each(|va| expect(va, tables.walk(va).translation().map(|(_, frame)| frame))),
+        None => leaf_vas::<M::Granule>(memmap.interior_stretches())
+            .for_each(|va| expect(va, tables.walk(va).translation().map(|(_, frame)| frame), false)),
     }
     agreed
 }

@@ -3,6 +3,7 @@
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::Summary;
+use vmemmap::leaf::Stretches;
 use vmemmap::vmemmap::Storage;
 
 use super::device::{altmap, bounds_and_leaves, kinds, source};
@@ -31,10 +32,12 @@ pub fn print_plans<'a, G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = 
 
 impl Planned<'_> {
     fn object<G: Granule>(&self) -> Object {
-        let Summary { linear, memmap, linear_tables, memmap_tables, .. } = self.summary;
+        let Summary { linear, memmap, linear_tables, memmap_tables, edge_frames, .. } = self.summary;
         let served = self.served();
         let from = if served.is_some() { "altmap" } else { "ram" };
-        let struct_page_frames = if served.is_some() { 0 } else { memmap.range().bytes() >> G::SIZE.shift() };
+        let leaf_bytes = |stretches: Stretches| stretches.map(|stretch| stretch.bytes(G::SIZE)).sum::<u64>();
+        let struct_page_frames =
+            if served.is_some() { edge_frames } else { leaf_bytes(memmap.stretches()) >> G::SIZE.shift() };
         Object::with(|plan| {
             plan.value("device", source(self.device));
             plan.optional("altmap", served.as_ref().map(altmap));
@@ -45,7 +48,8 @@ impl Planned<'_> {
                 })
             };
             plan.value("memmap", map(memmap.range(), memmap.stretches(), from, memmap_tables));
-            plan.value("linear", map(linear.range(), linear.stretches(), "device", linear_tables));
+            let linear = linear.map(|linear| map(linear.range(), linear.stretches(), "device", linear_tables));
+            plan.optional("linear", linear);
             plan.value(
                 "ram",
                 Object::with(|ram| {

@@ -63,7 +63,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         let linear = hotplug.linear(&ask);
         let own = hotplug.sections.outside_early(hotplug.tables.machine(), ask.range);
         let memmap = Memmap::new(&hotplug.layout, own, ask.policy);
-        let memmap = memmap.beside(hotplug.shared(&memmap)).stored_in(&ask.storage);
+        let memmap = memmap.beside(hotplug.shared(&memmap, own)).stored_in(&ask.storage);
         let storage = match (ask.storage, &ask.host) {
             (Storage::Altmap(altmap), Some(host)) => Storage::Altmap(hotplug.lodge(altmap, host, &memmap)?),
             (storage, _) => storage,

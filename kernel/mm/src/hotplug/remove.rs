@@ -1,6 +1,7 @@
 //! Removal: the region closes, its pfns become invalid, readers leave, and only then is anything unmapped.
 
 use super::{Hotplug, Listed, Obstacle, Region, RemoveError, Removed};
+use crate::addr::PhysRange;
 use crate::lifetime;
 use crate::mapping;
 use crate::meta::{Meta, Role, Roles};
@@ -79,12 +80,12 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         if let Err(why) = self.close_for_removal(&region) {
             return Err(RemoveError { region, why });
         }
+        let shared = self.shared_by_others(&region);
         let Region { ask, populated, name, .. } = region;
         self.tables.machine_mut().begin(Phase::Remove(ask.range));
         self.sections.deactivate(self.tables.machine_mut(), ask.range);
         self.frames.wait_for_readers();
         self.forget_early(ask.range);
-        let shared = self.shared(populated.memmap());
         let linear = self.linear(&ask);
         let Self { tables, frames, .. } = self;
         tables.machine_mut().begin(Phase::Populate);
@@ -102,7 +103,7 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
     }
 
     /// Struct pages in early sections stay, as boot left them.
-    fn forget_early(&mut self, range: crate::addr::PhysRange) {
+    fn forget_early(&mut self, range: PhysRange) {
         for part in self.early_parts(range) {
             let machine = self.tables.machine_mut();
             vmemmap::initialise_within::<M, P>(machine, &self.layout, part, &Roles::all(Role::Ram));

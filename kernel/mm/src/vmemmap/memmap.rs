@@ -113,6 +113,13 @@ impl Memmap {
         self.interior_stretches().between(first, last)
     }
 
+    /// The leaves that its struct pages are in, ascending; shared edge pages too.
+    #[must_use]
+    pub fn all_stretches(&self) -> Stretches {
+        let [first, last] = self.edges();
+        self.interior_stretches().between(first, last)
+    }
+
     /// The leaves of its interior, ascending.
     #[must_use]
     pub const fn interior_stretches(&self) -> Stretches {
