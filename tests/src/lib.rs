@@ -73,6 +73,16 @@ pub const CASES: &[Case] = &[
     passes("hot_remove::books_balance"),
     passes("hot_remove::neighbours_go_in_either_order"),
     passes("hot_remove::a_hundred_rounds_leave_no_trace").flags("--device-size 1G"),
+    passes("sharing::neighbours_in_one_vmemmap_page_go_in_any_order").flags("--device-size 1G"),
+    passes("sharing::a_spread_of_offsets_and_sizes_comes_and_goes").flags("--device-size 2G"),
+    passes("sharing::a_trailing_part_of_a_section_fits_nvdimms_altmap").flags("--device-size 2G"),
+    passes("sharing::an_add_that_fails_in_its_second_section_is_retried").flags("--device-size 2G"),
+    // RAM ends in the middle of a section, at every granule.
+    passes("sharing::memory_behind_ram_uses_boots_struct_pages")
+        .flags("--memory 998M --device-base 0x7e600000 --device-size 64M"),
+    passes("sharing::contiguous_runs_are_used_in_both_maps").flags("--device-base 0x107800000 --device-size 5G"),
+    passes("sharing::a_host_is_busy_while_others_live_in_its_altmap").flags("--device-size 1G"),
+    passes("sharing::private_and_peer_memory_and_references").flags("--device-size 1G"),
     passes("tlb::loads_fault_after_the_removal"),
     // Small, or the removal itself pushes the touched addresses out of QEMU's TLB when it is made of base pages.
     fails("tlb::a_missing_invalidation_is_seen", "a stale translation").flags("--device-size 64M"),

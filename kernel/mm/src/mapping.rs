@@ -7,7 +7,7 @@ use crate::layout::Layout;
 use crate::leaf::{LeafPolicy, LeafSizes, Stretches};
 use crate::regime::Regime;
 use crate::seam::{Frames, Machine};
-use crate::table::{Occupied, Protection, Tables, consecutive};
+use crate::table::{Occupied, Protection, Tables, WouldSplit, consecutive};
 
 /// A range of addresses, the first frame that it shows, and how.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +77,12 @@ impl Mapping {
         tables.missing_tables(self.stretches())
     }
 
+    /// Takes away the leaves that [`map`](Self::map) wrote, and the tables that are empty then.
+    pub(crate) fn unmap<M: Machine, F: Frames>(&self, tables: &mut Tables<M>, frames: &mut F) -> u64 {
+        tables.unmap(self.stretches(), Stretches::NONE, frames);
+        tables.prune(self.va, frames)
+    }
+
     fn is_whole_pages(&self) -> bool {
         let page = self.granule.bytes();
         self.va.start().is_aligned(page) && self.va.end().is_aligned(page) && self.pa.is_aligned(page)
@@ -111,21 +117,62 @@ pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mappin
 
 /// Takes away what [`map`] made; returns how many tables were freed. The frames belong to somebody else.
 ///
+/// # Errors
+///
+/// [`WouldSplit`] if a leaf at either end also maps something beyond the mapping: it was made with larger leaves. Then
+/// nothing has changed. (Linux's check in `prevent_memory_remove_notifier()` of 7.1.)
+///
 /// # Safety
 ///
-/// `mapping` must have been made by [`map`] in these tables, and nobody may use its addresses any more.
-pub unsafe fn unmap<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mapping: &Mapping) -> u64 {
-    tables.unmap(mapping.stretches(), Stretches::NONE, frames);
-    tables.prune(mapping.va, frames)
+/// What `mapping` covers must have been made by [`map`] in these tables, with the same policy, and nobody may use its
+/// addresses any more.
+pub unsafe fn unmap<M: Machine, F: Frames>(
+    tables: &mut Tables<M>,
+    frames: &mut F,
+    mapping: &Mapping,
+) -> Result<u64, WouldSplit> {
+    tables.check_ends(mapping.va)?;
+    Ok(mapping.unmap(tables, frames))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::addr::VirtAddr;
-    use crate::granule::K4;
+    use crate::granule::{K4, K16, K64};
     use crate::testing::{Ram, tables};
     use crate::vmemmap::PROTECTION;
+
+    /// B14: half of what was added in one leaf, at either end and in the middle.
+    fn refuses_to_split<G: Granule>() {
+        let mut tables = tables::<G>(48);
+        let (mut frames, regime) = (Ram::default(), tables.regime());
+        let leaf = LeafSizes::linear(regime, LeafPolicy::Largest).kinds()[0].bytes(G::SIZE);
+        let start = VirtAddr::new(0xffff_0000_0000_0000);
+        let mapping = |offset, bytes| {
+            let va = VirtRange::new(start.add(offset), bytes);
+            Mapping::new(regime, va, PhysAddr::new(offset), LeafPolicy::Largest, PROTECTION)
+        };
+        map(&mut tables, &mut frames, &mapping(0, 2 * leaf)).unwrap();
+        let page = G::SIZE.bytes();
+        for (offset, bytes) in [(0, leaf / 2), (leaf / 2, leaf / 2), (page, 2 * leaf - page), (0, 2 * leaf - page)] {
+            let before = tables.machine().image();
+            // SAFETY: nobody uses the model's addresses.
+            let split = unsafe { unmap(&mut tables, &mut frames, &mapping(offset, bytes)) }.unwrap_err();
+            assert!(split.to_string().contains("would be split"), "{split}");
+            assert_eq!(before, tables.machine().image(), "{}: {offset:#x}, {bytes:#x}", G::SIZE);
+        }
+        // SAFETY: as above.
+        let whole = unsafe { unmap(&mut tables, &mut frames, &mapping(0, 2 * leaf)) };
+        assert!(whole.is_ok() && frames.out.is_empty());
+    }
+
+    #[test]
+    fn removing_part_of_a_leaf_is_refused() {
+        refuses_to_split::<K4>();
+        refuses_to_split::<K16>();
+        refuses_to_split::<K64>();
+    }
 
     #[test]
     fn whatever_is_not_whole_pages_is_refused() {

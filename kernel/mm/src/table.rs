@@ -14,6 +14,7 @@ mod unmap;
 
 pub(crate) use map::consecutive;
 pub use map::{Occupied, Protection};
+pub use unmap::WouldSplit;
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::descriptor::Descriptor;

@@ -4,6 +4,7 @@ mod boot;
 mod hot_add;
 mod hot_remove;
 pub mod mutants;
+mod sharing;
 mod tlb;
 
 use kernel::boot::{BootInfo, refuse};
@@ -36,6 +37,14 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "hot_remove::books_balance" => hot_remove::books(&mut world()),
         "hot_remove::neighbours_go_in_either_order" => hot_remove::either_order(&mut world()),
         "hot_remove::a_hundred_rounds_leave_no_trace" => hot_remove::rounds(&mut world()),
+        "sharing::neighbours_in_one_vmemmap_page_go_in_any_order" => sharing::neighbours(&mut world()),
+        "sharing::a_spread_of_offsets_and_sizes_comes_and_goes" => sharing::spread(&mut world()),
+        "sharing::a_trailing_part_of_a_section_fits_nvdimms_altmap" => sharing::trailing_part(&mut world()),
+        "sharing::an_add_that_fails_in_its_second_section_is_retried" => sharing::second_section(&mut world()),
+        "sharing::memory_behind_ram_uses_boots_struct_pages" => sharing::early(&mut world()),
+        "sharing::contiguous_runs_are_used_in_both_maps" => sharing::contiguous_runs(&mut world()),
+        "sharing::a_host_is_busy_while_others_live_in_its_altmap" => sharing::lodgers(&mut world()),
+        "sharing::private_and_peer_memory_and_references" => sharing::kinds_and_references(&mut world()),
         "tlb::loads_fault_after_the_removal" => tlb::loads_fault(&mut world()),
         "tlb::a_missing_invalidation_is_seen" => tlb::missing::<G>(boot),
         "tlb::struct_pages_are_gone_after_their_own_removal" => tlb::vmemmap_alone(&mut world()),

@@ -5,10 +5,10 @@ use kernel::exit::{self, Status};
 use kernel::memory::{MemoryMap, bring_up};
 use kernel::println;
 use kernel::prove::{Expected, Failures};
-use vmemmap::addr::{PhysRange, VirtAddr};
+use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::{LINEAR_PROTECTION, Region, Request};
+use vmemmap::hotplug::{Kind, LINEAR_PROTECTION, Region, Request, View};
 use vmemmap::mapping::{self, Mapping};
 use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
@@ -45,7 +45,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Adds a range, which must work.
-    pub fn add(&mut self, request: Request) -> Region {
+    pub fn add<K: Kind>(&mut self, request: Request<K>) -> Region {
         match self.map.plan(request) {
             Ok(plan) => plan.commit().unwrap_or_else(|error| panic!("commit: {error}")),
             Err(error) => panic!("plan: {error}"),
@@ -69,6 +69,13 @@ impl<M: Machine> World<M> {
         PhysRange::new(self.device.start().add(index * bytes), bytes).expect("a part of a range")
     }
 
+    /// A reader's view of the memory map.
+    pub fn view(&self) -> View<El1<M::Granule>> {
+        let offset = self.map.layout().linear_address(PhysAddr::new(0)).value();
+        // SAFETY: the linear map shows all of RAM at this offset, to this machine as to the memory map's.
+        unsafe { self.map.view(El1::new(offset)) }
+    }
+
     /// The linear map of a range.
     pub fn linear(&self, range: PhysRange) -> Mapping {
         let regime = self.map.tables().regime();
@@ -82,7 +89,8 @@ impl<M: Machine> World<M> {
         mapping::map(self.map.tables_mut(), &mut frames, &linear).unwrap_or_else(|error| panic!("{error}"));
         work(self);
         // SAFETY: it was made above, and `work` is done with it.
-        unsafe { mapping::unmap(self.map.tables_mut(), &mut frames, &linear) };
+        unsafe { mapping::unmap(self.map.tables_mut(), &mut frames, &linear) }
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The words of memory that the linear map shows at `range`.

@@ -3,7 +3,6 @@
 use super::{Hotplug, Listed, Obstacle, Region, RemoveError, Removed};
 use crate::addr::PhysRange;
 use crate::lifetime;
-use crate::mapping;
 use crate::meta::{Meta, Role, Roles};
 use crate::regions::Record;
 use crate::seam::{Frames, Machine, Phase, Quiesce};
@@ -92,8 +91,7 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated, shared);
         tables.machine_mut().end(Phase::Populate);
         tables.machine_mut().begin(Phase::Linear);
-        // SAFETY: commit made it, with the same range and policy, and the region that stood for its use is gone.
-        let linear_tables = linear.map_or(0, |linear| unsafe { mapping::unmap(tables, frames, &linear) });
+        let linear_tables = linear.map_or(0, |linear| linear.unmap(tables, frames));
         tables.machine_mut().end(Phase::Linear);
         tables.machine_mut().end(Phase::Remove(ask.range));
         let retired = lifetime::retire(&name.slot().word(self.tables.machine()));

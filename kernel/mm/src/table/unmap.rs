@@ -1,14 +1,49 @@
 //! Taking leaves away: clear all of them, one batch of invalidations, then let their frames go.
 
 use super::Tables;
-use crate::addr::PhysAddr;
+use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frames::give;
+use crate::granule::Level;
 use crate::leaf::{Stretch, Stretches};
 use crate::seam::{Frames, Machine};
 use crate::tlb;
 
+/// A leaf, or a contiguous run, reaches beyond what is to be taken away. No leaf is ever split: break-before-make would
+/// unmap what stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{leaf} at {level} would be split; take away whole what was mapped together")]
+pub struct WouldSplit {
+    /// All that the leaf or the run maps.
+    pub leaf: VirtRange,
+    /// The level of its descriptors.
+    pub level: Level,
+}
+
 impl<M: Machine> Tables<M> {
+    /// Whether leaves begin and end where `range` does.
+    pub(crate) fn check_ends(&self, range: VirtRange) -> Result<(), WouldSplit> {
+        if range.bytes() == 0 {
+            return Ok(());
+        }
+        for va in [range.start(), range.start().add(range.bytes() - 1)] {
+            match self.leaf_at(va) {
+                Some((leaf, level)) if !range.covers(leaf) => return Err(WouldSplit { leaf, level }),
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// All that the leaf at `va` maps, with the whole of its run if it is in one.
+    fn leaf_at(&self, va: VirtAddr) -> Option<(VirtRange, Level)> {
+        let (step, _) = self.walk(va).translation()?;
+        let granule = self.regime.granule();
+        let members = granule.contiguous_entries(step.level).filter(|_| step.descriptor.is_contiguous()).unwrap_or(1);
+        let bytes = members << granule.level_shift(step.level);
+        Some((VirtRange::new(va.align_down(bytes), bytes), step.level))
+    }
+
     /// Clears the leaves of `lent` and of `own` and makes every CPU forget them, in one batch. The frames of `lent` belong to
     /// somebody else; those of `own` are RAM and go back to `frames`, after every CPU has forgotten them.
     pub(crate) fn unmap<F: Frames>(&mut self, lent: Stretches, own: Stretches, frames: &mut F) {

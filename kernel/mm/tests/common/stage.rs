@@ -83,7 +83,7 @@ impl Stage {
         let mapping = self.mapping(va, 0x1_0000_0000, 1, TableAttributes::LINEAR);
         self.bracket(0, || mapping::map(&mut tables, &mut ram, &mapping)).expect("there is RAM");
         // SAFETY: just made, used by nobody.
-        self.bracket(0, || unsafe { mapping::unmap(&mut tables, &mut ram, &mapping) });
+        self.bracket(0, || unsafe { mapping::unmap(&mut tables, &mut ram, &mapping) }).expect("made whole");
     }
 
     /// Marks the bounds of what the library does not announce by itself.
@@ -112,7 +112,7 @@ impl Stage {
         let (mut tables, mut ram) = (self.tables::<G>(cpu), self.world.ram());
         self.watch.leaving(claim);
         // SAFETY: made in these tables, used by nobody.
-        self.bracket(cpu, || unsafe { mapping::unmap(&mut tables, &mut ram, &mapping) });
+        self.bracket(cpu, || unsafe { mapping::unmap(&mut tables, &mut ram, &mapping) }).expect("made whole");
         self.watch.gone(claim);
     }
 

@@ -156,7 +156,7 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let mut ram = self.world.ram();
         self.bracket(cpu, "linear", |scene| {
             // SAFETY: `map` made it in these tables, and nobody uses it.
-            unsafe { mapping::unmap(scene.on(cpu).tables_mut(), &mut ram, &mapping) }
+            unsafe { mapping::unmap(scene.on(cpu).tables_mut(), &mut ram, &mapping) }.expect("made whole")
         });
         self.watch.gone(claim);
         self.device(pa, mapping.range().bytes(), false);
