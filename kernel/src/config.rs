@@ -25,7 +25,7 @@ pub struct Config {
     pub devices: PerDevice<Device>,
     /// `remove_order=N,N,..`: the order in which they are removed. Last in, first out.
     pub remove_order: Option<RemoveOrder>,
-    /// `memmap=altmap|ram`: whether the struct pages of a device that says nothing of them lie in RAM; in the range itself.
+    /// `memmap=altmap|ram`: whether the struct pages of a device that says nothing of them lie in RAM; in the range.
     pub memmap_in_ram: bool,
     /// `altmap=tight|nvdimm`: how the altmap of such a device is cut; tight.
     pub altmap: AltmapShape,

@@ -232,6 +232,7 @@ impl Story {
         self.prove_the_others(map, regions, device);
         gone
     }
+
     /// Proves again those that are still there, now that `removed` is gone, and that their linear maps can be read.
     fn prove_the_others<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, removed: usize) {
         let when = format!("after the removal of device {removed}: ");

@@ -217,8 +217,14 @@ mod tests {
         let devices = "memory=0x10000000 device=0x180000000,0x40000000,nvdimm device=0x100000000,0x4000000 memmap=ram";
         let line = job.boot_arguments();
         assert!(line.contains(devices) && line.ends_with(" remove_order=1,0"), "{line}");
-        assert_eq!(job.backed_bytes(), 6 * GIB, "up to the highest end");
         assert_eq!(job.check(), Ok(()));
+    }
+
+    #[test]
+    fn ram_is_backed_up_to_the_highest_end_of_a_device() {
+        for flags in ["--device 6G,1G --device 4G,64M", "--device 4G,64M --device 6G,1G"] {
+            assert_eq!(job(flags).backed_bytes(), 6 * GIB, "{flags}");
+        }
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub struct Events {
     remove_tables: u64,
 }
 
-/// Adds all of `requests` once on the observed machine and removes them in `order`. Section records are made here, and stay.
+/// Adds all of `requests` once on the observed machine and removes them in `order`. Section records are made here, and
+/// stay.
 pub fn rehearse<M: Machine>(
     map: MemoryMap<M>,
     requests: impl Iterator<Item = Request>,

@@ -13,8 +13,8 @@ use crate::println;
 use crate::prove::Books;
 use crate::report::{Planned, print_plans};
 
-/// Plans each of `devices` and logs it; refuses what can't be planned. Nothing is touched, so each plan is that of a device
-/// that comes first.
+/// Plans each of `devices` and logs it; refuses what can't be planned. Nothing is touched, so each plan is that of a
+/// device that comes first.
 pub fn all<M: Machine>(map: &mut MemoryMap<M>, devices: &[Asked]) -> Vec<Summary> {
     devices.iter().map(|asked| one(map, asked.request, &asked.name)).collect()
 }

@@ -11,7 +11,7 @@ use crate::device::DeviceMemory;
 #[must_use]
 pub fn request(boot: &BootInfo, device: &impl DeviceMemory) -> Request {
     let (config, range) = (&boot.config, device.range());
-    // SAFETY: the boot arguments set the range aside for us, and it has been checked not to be RAM nor of another device.
+    // SAFETY: the boot arguments set the range aside for us; it has been checked to be neither RAM nor another device's.
     let request = unsafe { Request::new(range) }.policy(config.leaf);
     let shaped = match device.memmap() {
         Memmap::Ram => return request,

@@ -72,6 +72,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(name, move || plan_is_kept(granule)));
     }
     trials.push(Trial::test("commands::eight_devices_fit_the_screen_and_last_in_is_first_out", eight_devices));
+    trials.push(Trial::test("commands::each_device_has_its_own_instructions", own_instructions));
     trials.push(Trial::test("commands::a_checked_run_of_two_devices_judges_its_trace", checked_devices));
     trials.push(Trial::test("commands::several_devices_without_tlbi_fail_by_name", devices_without_tlbi));
     trials.push(Trial::test(
@@ -154,6 +155,23 @@ fn eight_devices() -> Result<(), Failed> {
     ensure(fits, "more than 30 lines of 110 columns", &ended)?;
     let order = "removed in the order 7,6,5,4,3,2,1,0; those still there proved again, 28 times";
     ensure(ended.out.contains(order), "not last in, first out", &ended)
+}
+
+/// A small device that goes first and a large one: the phases of each add up to less than its own total.
+fn own_instructions() -> Result<(), Failed> {
+    let ended = run(command("qemu --json --count --device 4G,64M --device 8G,1G --remove-order 0,1")?)?;
+    ensure(ended.status == Some(0), "the run does not pass", &ended)?;
+    let object: Value = serde_json::from_str(&ended.out)?;
+    let count = |device: usize, operation: &str, what: &str| {
+        object["devices"][device][operation]["instructions"][what].as_u64().unwrap_or(0)
+    };
+    for (device, operation) in [(0, "add"), (1, "add"), (0, "remove"), (1, "remove")] {
+        let total = count(device, operation, "total");
+        let phases = ["linear", "populate", "init"].map(|phase| count(device, operation, phase)).iter().sum::<u64>();
+        let whole = phases > total / 2 && phases < total;
+        ensure(whole, &format!("{operation} of {device}: {phases} in phases, {total} in all"), &ended)?;
+    }
+    ensure(count(1, "add", "init") > 8 * count(0, "add", "init"), "16 times as many struct pages", &ended)
 }
 
 fn checked_devices() -> Result<(), Failed> {

@@ -98,16 +98,14 @@ fn proved(report: &Several) -> Vec<String> {
         return vec![tables, row("", &format!("removal   not yet: the machine is held; the order would be {order}"))];
     }
     let faults = report.devices.iter().filter(|one| one.proof.fault.is_some()).count();
-    let count = report.devices.len();
+    let faults = format!("{faults}/{}", report.devices.len());
     let again = plural(report.proof.proved_again, "time");
     let frames = report.proof.frames_difference;
     vec![
         tables,
         row(
             "",
-            &format!(
-                "TLB       after each removal LOADs of it fault: {faults}/{count} devices (--break tlbi: they read stale)"
-            ),
+            &format!("TLB       after each removal its LOADs fault: {faults} devices (--break tlbi: they read stale)"),
         ),
         row("", &format!("others    removed in the order {order}; those still there proved again, {again}")),
         row("", &format!("books     RAM, tables, altmaps as before, difference {frames} frames")),

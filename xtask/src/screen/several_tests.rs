@@ -73,7 +73,7 @@ fn what_was_proved_names_the_order_and_those_that_stayed() {
     let text = screen(|_| {}, &[]);
     for says in [
         "tables    36/36 leaves: AT = plan",
-        "after each removal LOADs of it fault: 3/3 devices",
+        "after each removal its LOADs fault: 3/3 devices",
         "removed in the order 2,0,1; those still there proved again, 3 times",
         "difference 0 frames",
         "\nPASS ",
