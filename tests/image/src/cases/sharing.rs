@@ -6,7 +6,7 @@ use kernel::prove::{self, Books, Failures};
 use vmemmap::addr::{Pfn, PhysAddr, PhysRange};
 use vmemmap::granule::{Granule, Level, SUBSECTION_BYTES};
 use vmemmap::hotplug::{Obstacle, PlanError, Region, Request};
-use vmemmap::leaf::Stretches;
+use vmemmap::leaf::{LeafPolicy, Stretches};
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine};
 use vmemmap_aarch64::translate;
@@ -21,9 +21,8 @@ impl<M: Machine> World<M> {
         PhysRange::new(self.device.start().add(first * UNIT), count * UNIT).expect("in the device")
     }
 
-    fn section(&self) -> u64 {
-        (1 << M::Granule::SIZE.section_shift()) / UNIT
-    }
+    /// Sub-sections in a section.
+    const SECTION: u64 = M::Granule::SIZE.subsections_per_section();
 
     /// Adds `count` sub-sections from the `first` on, in an altmap of their own or in RAM by turns.
     fn add_subsections(&mut self, first: u64, count: u64) -> Region {
@@ -57,7 +56,8 @@ pub fn neighbours<M: Machine>(world: &mut World<M>) {
         for gone in order {
             let region: Region = regions[gone].take().expect("it was added");
             let page = world.map.layout().page(first_pfn(&region, M::Granule::SIZE.shift()));
-            let others_use_it = world.map.shared_by_others(&region).first;
+            let shared = world.map.shared_by_others(&region);
+            let others_use_it = if region.memmap().edges()[0].is_some() { shared.first } else { shared.last };
             world.remove(region);
             regions.iter().flatten().for_each(|region| world.expect_intact(region));
             if M::Granule::SIZE.bytes() > 4096 {
@@ -76,7 +76,7 @@ fn first_pfn(region: &Region, shift: u32) -> Pfn {
 pub fn spread<M: Machine>(world: &mut World<M>) {
     world.prepare();
     let before = Books::of(&world.map);
-    let (section, page) = (world.section(), (world.map.layout().described_by_page() / UNIT).max(1));
+    let (section, page) = (World::<M>::SECTION, (world.map.layout().described_by_page() / UNIT).max(1));
     let firsts = [0, 1, page - 1, page, page + 1, section / 2 + 3, section - 1];
     let counts = [1, 2, page, page + 1, 2 * page - 1, section / 2, section, section + 1];
     for first in firsts {
@@ -93,7 +93,7 @@ pub fn spread<M: Machine>(world: &mut World<M>) {
 pub fn trailing_part<M: Machine>(world: &mut World<M>) {
     world.prepare();
     let before = Books::of(&world.map);
-    let range = world.subsections(0, world.section() + 1);
+    let range = world.subsections(0, World::<M>::SECTION + 1);
     let altmap = vmemmap::altmap::Altmap::nvdimm(range, M::Granule::SIZE);
     for request in [world.ask(range).altmap(altmap), world.request(range, 2)] {
         let region = world.add(request);
@@ -107,7 +107,7 @@ pub fn trailing_part<M: Machine>(world: &mut World<M>) {
 pub fn second_section<M: Machine>(world: &mut World<M>) {
     world.prepare();
     let before = Books::of(&world.map);
-    let range = world.subsections(1, 2 * world.section() - 2);
+    let range = world.subsections(1, 2 * World::<M>::SECTION - 2);
     let request = world.ask(range);
     let needed = {
         let region = world.add(request);
@@ -194,9 +194,10 @@ pub fn contiguous_runs<M: Machine>(world: &mut World<M>) {
     };
     let memmap = region.memmap().interior_stretches();
     // Sections in part at 4K: runs of 16. 512 MiB of memory at 16K, 2 GiB at 64K: runs of 128 and 32.
-    assert!(runs(memmap, Level::L3) > 0, "the vmemmap has no run");
-    let linear_runs = runs(linear.clone(), Level::L2) + runs(linear, Level::L3);
-    assert!(linear_runs > 0, "the linear map has no run");
+    let (memmap_runs, linear_runs) =
+        (runs(memmap, Level::L3), runs(linear.clone(), Level::L2) + runs(linear, Level::L3));
+    let expected = world.boot.config.leaf != LeafPolicy::Pages;
+    assert_eq!((memmap_runs > 0, linear_runs > 0), (expected, expected), "{memmap_runs} and {linear_runs} runs");
     let mut failures = Failures::new();
     prove::attributes_agree(world.map.tables(), &region.memmap().all_stretches(), &mut failures);
     prove::attributes_agree(world.map.tables(), &world.linear(world.device).stretches(), &mut failures);
@@ -209,7 +210,7 @@ pub fn contiguous_runs<M: Machine>(world: &mut World<M>) {
 pub fn lodgers<M: Machine>(world: &mut World<M>) {
     world.prepare();
     let before = Books::of(&world.map);
-    let half = world.section() / 2;
+    let half = World::<M>::SECTION / 2;
     let host = world.subsections(0, half);
     let tight = world.map.tight_altmap(host, world.boot.config.leaf, 0);
     let roomy = vmemmap::altmap::Altmap::new(host, M::Granule::SIZE, 0, tight.free() + 4096);
