@@ -4,6 +4,7 @@
 //! [`populate`] and [`depopulate`]. The counterpart in Linux is `vmemmap_populate_basepages()` and `vmemmap_free()`.
 
 mod memmap;
+mod serve;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,7 @@ impl Memmap {
             if altmap.alloc() != 0 {
                 return Err(MemmapError::AltmapInUse { alloc: altmap.alloc() });
             }
-            self.allocate_from(&mut { *altmap }, |_, _| ())?;
+            self.fits_into(altmap)?;
         }
         Ok(tables.missing_tables(self.stretches())?)
     }
