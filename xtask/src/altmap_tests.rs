@@ -55,6 +55,7 @@ fn a_part_of_a_section_takes_the_hole_in_front_of_the_block() {
     let flags = "--size 250M --granule 4k --leaf linux --reserve 2";
     assert_eq!([cell(flags, "alloc"), cell(flags, "align"), cell(flags, "free, tight")], ["1000", "22", "1022"]);
     assert_eq!(cell(flags, "first byte"), "0x100400000", "2 + 1022 frames");
+    assert_eq!(cell(flags, "contiguous runs"), "-", "Linux has none there");
 }
 
 /// At 64K one page of vmemmap describes 64 MiB: 66 MiB from 62 MiB on is one such page and two parts.

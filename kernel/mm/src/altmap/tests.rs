@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::addr::{VirtAddr, VirtRange};
+use crate::granule;
 use crate::layout::Layout;
 use crate::leaf::{LeafPolicy, Stretch};
-use crate::testing::{DEVICE, GIB, MIB, range, thinned};
-use crate::vmemmap::Memmap;
+use crate::testing::{DEVICE, GIB, MIB, Ram, range, tables, thinned};
+use crate::vmemmap::{Memmap, Storage, depopulate, populate};
 use GranuleSize::{K4, K16, K64};
 
 const POLICIES: [LeafPolicy; 3] = [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages];
@@ -230,14 +231,20 @@ fn a_second_memmap_goes_behind_the_first() {
 fn an_altmap_that_comes_back_gives_the_same_frames_again() {
     let layout = Layout::linux(K4, 48, GIB);
     for bytes in [250 * MIB, GIB] {
-        let device = range(DEVICE, bytes);
-        let memmap = Memmap::new(&layout, device, LeafPolicy::Linux);
-        let mut altmap = Altmap::nvdimm(device, K4);
-        let before = altmap;
-        let first = serve(&memmap, K4, &mut altmap);
-        assert_ne!(altmap, before);
-        altmap = altmap.emptied();
-        assert_eq!(altmap, before);
-        assert_eq!(serve(&memmap, K4, &mut altmap), first);
+        let (mut tables, mut frames) = (tables::<granule::K4>(48), Ram::default());
+        let memmap = Memmap::new(&layout, range(DEVICE, bytes), LeafPolicy::Linux);
+        let fresh = Storage::Altmap(Altmap::nvdimm(range(DEVICE, bytes), K4));
+        let mut storage = fresh;
+        let seen = [(); 2].map(|()| {
+            let live = populate(&mut tables, &mut frames, memmap, storage).unwrap();
+            assert!(live.storage().altmap().is_some_and(|altmap| altmap.align() > 0), "something was skipped");
+            let pages = (0..memmap.range().bytes()).step_by(4096).map(|offset| memmap.range().start().add(offset));
+            let behind: Vec<_> =
+                thinned(pages).map(|va| tables.walk(va).translation().map(|(_, frame)| frame)).collect();
+            storage = depopulate(&mut tables, &mut frames, live).0;
+            assert_eq!(storage, fresh);
+            behind
+        });
+        assert_eq!(seen[0], seen[1]);
     }
 }
