@@ -4,12 +4,13 @@
 //! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
-//! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
+//! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `altmap`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod altmap;
 pub mod build;
 mod check;
 mod decode;
@@ -90,6 +91,8 @@ enum Command {
     },
     /// Break each rule in turn and show what notices, on the host and on QEMU
     Mutants(mutants::Mutants),
+    /// Say what the struct pages of a range would take of it and of RAM
+    Altmap(altmap::Altmap),
     /// Say a descriptor in words
     Decode(decode::Decode),
     /// Cut an address into the steps of its walk; with a held machine, show the entries
@@ -108,6 +111,7 @@ impl Command {
             Self::Fuzz(fuzz) => fuzz.run(),
             Self::Miri { filter } => miri::miri(filter.as_deref()),
             Self::Mutants(mutants) => mutants.run(),
+            Self::Altmap(altmap) => altmap.run(),
             Self::Decode(decode) => decode.run(),
             Self::Walk(walk) => walk.run(),
         }

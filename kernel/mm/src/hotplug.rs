@@ -135,8 +135,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// has brought.
     pub fn tight_altmap(&self, range: PhysRange, policy: LeafPolicy, reserve: u64) -> Altmap {
         let own = self.sections.outside_early(self.tables.machine(), range);
-        let tight = Altmap::tight_at(&self.layout, own, policy, range.start(), reserve);
-        Altmap::new(range, self.layout.granule(), reserve, tight)
+        let empty = Altmap::new(range, self.layout.granule(), reserve, 0);
+        let free = Memmap::new(&self.layout, own, policy).required_from(empty.next());
+        Altmap::new(range, self.layout.granule(), reserve, free)
     }
 
     /// Whether `pfn` has an initialised struct page.

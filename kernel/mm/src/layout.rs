@@ -135,6 +135,21 @@ impl Layout {
         VirtRange::new(self.page(Pfn::containing(range.start(), self.granule.shift())), bytes)
     }
 
+    /// The part of `range` that is described by whole pages of vmemmap which describe nothing else. It may be empty. `range`
+    /// starts and ends at page boundaries. (At 4K with 64-byte struct pages it is every range of whole sub-sections.)
+    #[must_use]
+    #[inline]
+    pub const fn interior(&self, range: PhysRange) -> PhysRange {
+        let (pages, edge) = (self.pages(range), self.granule.bytes() - 1);
+        let above_start = self.described_bytes(pages.start().value().wrapping_neg() & edge);
+        let below_end = self.described_bytes(pages.end().value() & edge);
+        let bytes = range.bytes().saturating_sub(above_start + below_end);
+        match PhysRange::new(range.start().add(above_start), bytes) {
+            Some(interior) => interior,
+            None => PhysRange::EMPTY,
+        }
+    }
+
     /// Whether the two windows are apart, and both at or above `lowest`, the first address of the kernel half.
     #[must_use]
     pub const fn fits(&self, lowest: VirtAddr) -> bool {
@@ -147,7 +162,12 @@ impl Layout {
     #[must_use]
     #[inline]
     pub const fn described_by_page(&self) -> u64 {
-        (self.granule.bytes() >> self.struct_page_shift) << self.granule.shift()
+        self.described_bytes(self.granule.bytes())
+    }
+
+    /// Bytes of memory that `bytes` bytes of struct pages describe.
+    const fn described_bytes(&self, bytes: u64) -> u64 {
+        bytes >> self.struct_page_shift << self.granule.shift()
     }
 
     /// The physical memory whose struct pages the page of vmemmap at `page` holds; clipped at physical address 0.

@@ -191,3 +191,27 @@ fn the_cpus_physical_range_clips_what_can_be_mapped() {
     assert_eq!(layout.mappable(40).end().value(), 1 << 40);
     assert_eq!(layout.mappable(52).end().value(), 0x8000_4000_0000, "the linear map is smaller");
 }
+
+/// Every range of whole sub-sections in 256 MiB: each page of vmemmap that describes part of it is looked at.
+#[test]
+fn the_interior_is_what_whole_pages_of_vmemmap_describe() {
+    const SUBSECTION: u64 = 2 << 20;
+    for (granule, memstart) in GranuleSize::ALL.into_iter().flat_map(|granule| [(granule, GIB), (granule, 6 * MIB)]) {
+        for shift in 4..=7 {
+            let linux = Layout::linux(granule, 48, memstart);
+            let vmemmap = VirtRange::new(VirtAddr::new(0xffff_f000_0000_0000), linux.vmemmap().bytes());
+            let layout = Layout::new(granule, linux.linear(), vmemmap, memstart, shift);
+            let unit = layout.described_by_page();
+            let pairs = (0..128).flat_map(|offset| (0..=128 - offset).map(move |size| (offset, size)));
+            for (offset, size) in crate::testing::thinned(pairs) {
+                let range = PhysRange::new(PhysAddr::new(4 * GIB + offset * SUBSECTION), size * SUBSECTION).unwrap();
+                // Pages of vmemmap begin to describe at multiples of `unit` from memstart on.
+                let first = memstart + (range.start().value() - memstart).next_multiple_of(unit);
+                let whole = range.end().value().saturating_sub(first) / unit;
+                let interior = layout.interior(range);
+                assert_eq!(interior.bytes(), whole * unit, "{granule} {range}");
+                assert!(whole == 0 || interior.start().value() == first, "{granule} {range} {interior}");
+            }
+        }
+    }
+}

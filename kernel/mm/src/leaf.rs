@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::addr::VirtAddr;
+use crate::addr::{VirtAddr, VirtRange};
 use crate::granule::{GranuleSize, Level};
 use crate::regime::Regime;
 
@@ -71,7 +71,8 @@ pub struct LeafSizes {
 }
 
 impl LeafSizes {
-    const MOST: usize = 6;
+    /// As many kinds as a map may use.
+    pub(crate) const MOST: usize = 6;
 
     #[inline]
     const fn with(mut self, leaf: Leaf) -> Self {
@@ -117,6 +118,52 @@ impl LeafSizes {
     pub fn kinds(&self) -> &[Leaf] {
         &self.kinds[..self.count]
     }
+
+    /// How many leaves of each kind `va` (whole pages) is cut into where frames are chosen to fit: what [`Stretches`] yields
+    /// for a skew of 0, without going through them.
+    #[must_use]
+    #[inline]
+    pub const fn counts(&self, granule: GranuleSize, va: VirtRange) -> LeafCounts {
+        let mut counts = [0; Self::MOST];
+        let mut larger = 0;
+        let mut kind = 0;
+        while kind < self.count {
+            let bytes = self.kinds[kind].bytes(granule);
+            let covered = covered(va, bytes);
+            counts[kind] = (covered - larger) / bytes;
+            larger = covered;
+            kind += 1;
+        }
+        LeafCounts { sizes: *self, counts }
+    }
+}
+
+/// Bytes of `va` from its first multiple of `unit` (a power of two) to its last: leaves of at least that size cover them.
+const fn covered(va: VirtRange, unit: u64) -> u64 {
+    let head = va.start().value().wrapping_neg() & (unit - 1);
+    let tail = va.end().value() & (unit - 1);
+    va.bytes().saturating_sub(head).saturating_sub(tail)
+}
+
+/// Leaves of a map by kind.
+#[derive(Clone, Copy, Debug)]
+pub struct LeafCounts {
+    sizes: LeafSizes,
+    counts: [u64; LeafSizes::MOST],
+}
+
+impl LeafCounts {
+    /// The kind at `index`, largest first, and how many there are (runs, not members); `None` behind the last kind.
+    #[must_use]
+    #[inline]
+    pub const fn kind(&self, index: usize) -> Option<(Leaf, u64)> {
+        if index < self.sizes.count { Some((self.sizes.kinds[index], self.counts[index])) } else { None }
+    }
+
+    /// All kinds, largest first, those without leaves included.
+    pub fn iter(self) -> impl Iterator<Item = (Leaf, u64)> {
+        (0..).map_while(move |index| self.kind(index))
+    }
 }
 
 /// Neighbouring leaves of one kind.
@@ -143,6 +190,13 @@ impl Stretch {
     #[inline]
     pub const fn bytes(&self, granule: GranuleSize) -> u64 {
         self.count * self.leaf.bytes(granule)
+    }
+
+    /// The first `count` of them, and the others.
+    #[inline]
+    pub(crate) const fn split_at(self, count: u64, granule: GranuleSize) -> (Self, Self) {
+        let va = self.va.add(count * self.leaf.bytes(granule));
+        (Self { count, ..self }, Self { va, count: self.count - count, ..self })
     }
 
     /// The same leaves table by table: what each table of their level holds of them.
@@ -264,6 +318,7 @@ impl Iterator for Stretches {
 mod tests {
     use super::*;
     use crate::descriptor::OutputFormat;
+    use crate::testing::thinned;
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -349,6 +404,31 @@ mod tests {
                 at = at.add(stretch.bytes(GranuleSize::K4));
             }
             assert_eq!(at.value(), 0xffff_0000_0000_0000 + start + bytes);
+        }
+    }
+
+    /// Every offset and size of up to three of the largest leaves, at the bottom and at the top of the address space.
+    #[test]
+    fn leaves_are_counted_as_they_are_cut() {
+        for granule in GranuleSize::ALL {
+            for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
+                let sizes = LeafSizes::memmap(granule, policy);
+                let (page, largest) = (granule.bytes(), 128.max(sizes.kinds()[0].bytes(granule) / granule.bytes()));
+                let pairs = (0..=largest).flat_map(|offset| (0..3 * largest).map(move |size| (offset, size)));
+                for (offset, pages) in thinned(pairs) {
+                    let bytes = pages * page;
+                    for va in [offset * page, (offset * page).wrapping_neg().wrapping_sub(bytes)].map(VirtAddr::new) {
+                        let mut cut = [0; LeafSizes::MOST];
+                        for stretch in Stretches::new(granule, sizes, va, bytes, 0) {
+                            let kind = sizes.kinds().iter().position(|&leaf| leaf == stretch.leaf).unwrap();
+                            cut[kind] += stretch.count;
+                        }
+                        let counts = sizes.counts(granule, VirtRange::new(va, bytes));
+                        let counted: Vec<_> = counts.iter().map(|(_, count)| count).collect();
+                        assert_eq!(counted, cut[..counted.len()], "{granule} {policy:?} {va} {pages} pages");
+                    }
+                }
+            }
         }
     }
 

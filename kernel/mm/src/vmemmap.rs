@@ -4,6 +4,7 @@
 //! [`populate`] and [`depopulate`]. The counterpart in Linux is `vmemmap_populate_basepages()` and `vmemmap_free()`.
 
 mod memmap;
+mod serve;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -168,7 +169,7 @@ pub fn depopulate<M: Machine, F: Frames>(
     match &mut storage {
         Storage::Altmap(altmap) => {
             tables.unmap(memmap.interior_stretches(), memmap.edge_stretches(), frames);
-            if let Some(used) = altmap.used(M::Granule::SIZE) {
+            if let Some(used) = altmap.in_use(M::Granule::SIZE) {
                 tables.machine_mut().freed(used);
             }
             *altmap = altmap.emptied();

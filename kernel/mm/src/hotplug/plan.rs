@@ -76,11 +76,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// The plan in numbers.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let mut storage = self.storage;
-        if let Storage::Altmap(altmap) = &mut storage {
-            let fits = self.memmap.allocate_from(altmap, |_, _| ());
-            debug_assert!(fits.is_ok(), "planning tried this altmap");
-        }
+        let placed = self.storage.altmap().and_then(|altmap| self.memmap.placed_in(&altmap));
         Summary {
             range: self.ask.range,
             kind: self.ask.kind,
@@ -90,7 +86,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
             memmap_tables: self.memmap_tables,
             storage: self.storage,
             edge_frames: self.memmap.own_edge_count(),
-            padding: storage.altmap().map_or(0, |altmap| altmap.align()),
+            padding: placed.map_or(0, |altmap| altmap.align()),
         }
     }
 
@@ -155,7 +151,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         let mut at = first;
         loop {
             part = part.from(at, end);
-            let needed = memmap.frames_needed(part);
+            let needed = memmap.required_from(at);
             let taken = |lodging: &Lodging| {
                 lodging.host == host.name.slot()
                     && lodging.first < at.add(needed)

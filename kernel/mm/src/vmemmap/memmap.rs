@@ -1,10 +1,9 @@
-//! The vmemmap of a range as arithmetic: its addresses, its leaves, the frames behind them.
+//! The vmemmap of a range as arithmetic: its addresses and its leaves.
 
-use crate::addr::{Pfn, PhysRange, VirtAddr, VirtRange};
-use crate::altmap::{Altmap, AltmapTooSmall};
+use crate::addr::{PhysRange, VirtAddr, VirtRange};
 use crate::granule::Level;
 use crate::layout::Layout;
-use crate::leaf::{Leaf, LeafPolicy, LeafSizes, Stretch, Stretches};
+use crate::leaf::{LeafPolicy, LeafSizes, Stretches};
 use crate::table::Protection;
 use crate::vmemmap::{EARLY_PROTECTION, PROTECTION, Storage};
 
@@ -16,7 +15,7 @@ use crate::vmemmap::{EARLY_PROTECTION, PROTECTION, Storage};
 pub struct Memmap {
     pub(super) layout: Layout,
     va: VirtRange,
-    policy: LeafPolicy,
+    pub(super) policy: LeafPolicy,
     pub(super) protection: Protection,
     shared: Shared,
 }
@@ -155,49 +154,6 @@ impl Memmap {
     pub const fn is_empty(&self) -> bool {
         self.va.bytes() == 0
     }
-
-    /// The frames behind its leaves, from an altmap: `block(stretch, first frame)` for each stretch.
-    ///
-    /// In Linux's policies the stretches are served in ascending order, as Linux does. With the largest leaves, the
-    /// large ones are served first, so that pages between them cost no padding.
-    ///
-    /// # Errors
-    ///
-    /// [`AltmapTooSmall`]; then `altmap` is as it was, though `block` has been called for what did fit.
-    pub fn allocate_from(
-        &self,
-        altmap: &mut Altmap,
-        mut block: impl FnMut(Stretch, Pfn),
-    ) -> Result<(), AltmapTooSmall> {
-        let granule = self.layout.granule();
-        let mut left = *altmap;
-        for stretch in self.in_serving_order() {
-            let frames = stretch.leaf.bytes(granule) >> granule.shift();
-            let Some(first) = left.allocate(frames, stretch.count) else {
-                return Err(AltmapTooSmall { free: altmap.free(), needed: self.frames_needed(*altmap) });
-            };
-            block(stretch, first);
-        }
-        *altmap = left;
-        Ok(())
-    }
-
-    /// Frames that an altmap with this base and reserve must set aside for it, padding included.
-    #[must_use]
-    pub fn frames_needed(&self, altmap: Altmap) -> u64 {
-        let granule = self.layout.granule();
-        let mut roomy = altmap.with_room();
-        for stretch in self.in_serving_order() {
-            let _ = roomy.allocate(stretch.leaf.bytes(granule) >> granule.shift(), stretch.count);
-        }
-        roomy.alloc() + roomy.align()
-    }
-
-    fn in_serving_order(&self) -> impl Iterator<Item = Stretch> {
-        let large_first = self.policy == LeafPolicy::Largest;
-        let large = move |stretch: &Stretch| large_first && stretch.leaf != Leaf::PAGE;
-        self.interior_stretches().filter(large).chain(self.interior_stretches().filter(move |stretch| !large(stretch)))
-    }
 }
 
 impl Memmap {
@@ -229,27 +185,5 @@ impl Memmap {
             Level::L3 => (blocks, pages + stretch.descriptors(self.layout.granule())),
             _ => (blocks + stretch.count, pages),
         })
-    }
-}
-
-impl Altmap {
-    /// The smallest altmap for `range` in `layout` with `policy`, after `reserve` frames for the driver.
-    #[must_use]
-    pub fn tight(layout: &Layout, range: PhysRange, policy: LeafPolicy, reserve: u64) -> Self {
-        let empty = Self::new(range, layout.granule(), reserve, 0);
-        let free = Memmap::new(layout, range, policy).frames_needed(empty);
-        Self::new(range, layout.granule(), reserve, free)
-    }
-
-    /// Frames of storage that the struct pages of `own` need, behind `reserve` frames from `base` on.
-    pub(crate) fn tight_at(
-        layout: &Layout,
-        own: PhysRange,
-        policy: LeafPolicy,
-        base: crate::addr::PhysAddr,
-        reserve: u64,
-    ) -> u64 {
-        let empty = Self::new(PhysRange::new(base, 0).unwrap_or(own), layout.granule(), reserve, 0);
-        Memmap::new(layout, own, policy).frames_needed(empty)
     }
 }

@@ -36,7 +36,7 @@ impl Memmap {
             if altmap.alloc() != 0 {
                 return Err(MemmapError::AltmapInUse { alloc: altmap.alloc() });
             }
-            self.allocate_from(&mut { *altmap }, |_, _| ())?;
+            self.fits_into(altmap)?;
         }
         Ok(tables.missing_tables(self.stretches())?)
     }
@@ -92,10 +92,7 @@ impl Memmap {
     }
 
     fn map_interior<M: Machine>(&self, tables: &mut Tables<M>, altmap: &mut Altmap, spare: &mut Reserved) {
-        let mut used = *altmap;
-        let fits = self.allocate_from(&mut used, |_, _| ());
-        debug_assert!(fits.is_ok(), "the plan tried this altmap");
-        if let Some(used) = used.used(M::Granule::SIZE) {
+        if let Some(used) = self.placed_in(altmap).and_then(|placed| placed.in_use(M::Granule::SIZE)) {
             tables.machine_mut().allocated(used);
         }
         let _ = self.allocate_from(altmap, |stretch, first| {

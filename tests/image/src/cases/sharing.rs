@@ -213,12 +213,11 @@ pub fn lodgers<M: Machine>(world: &mut World<M>) {
     let half = World::<M>::SECTION / 2;
     let host = world.subsections(0, half);
     let tight = world.map.tight_altmap(host, world.boot.config.leaf, 0);
-    let roomy = vmemmap::altmap::Altmap::new(host, M::Granule::SIZE, 0, tight.free() + 4096);
+    let roomy = vmemmap::altmap::Altmap::new(host, M::Granule::SIZE, 0, 2 * tight.free() + 8);
     let host = world.add(world.ask(host).altmap(roomy));
     let lodger = world.add(world.ask(world.subsections(half + 1, half)).altmap_of(&host));
-    let inside = translate(
-        world.map.layout().page(Pfn::containing(lodger.range().start().add(32 * UNIT), M::Granule::SIZE.shift())),
-    );
+    let middle = lodger.range().start().add(half / 2 * UNIT);
+    let inside = translate(world.map.layout().page(Pfn::containing(middle, M::Granule::SIZE.shift())));
     assert!(inside.is_ok_and(|frame| host.range().contains(frame)), "{inside:?} is in the host's memory");
     world.expect_intact(&lodger);
     let error = world.map.remove(host).expect_err("it is busy");
