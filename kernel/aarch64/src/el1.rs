@@ -74,6 +74,11 @@ unsafe impl<G: Granule> Memory for El1<G> {
     }
 
     #[inline]
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.word(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+
+    #[inline]
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         let start = ptr::with_exposed_provenance_mut(range.start().value() as usize);
         // SAFETY: the library mapped the range as Normal read-write memory and holds its frames.

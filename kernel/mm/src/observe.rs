@@ -116,6 +116,11 @@ unsafe impl<M: Memory, O: Observer> Memory for Observed<M, O> {
     }
 
     #[inline]
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.machine.exchange(word, old, new)
+    }
+
+    #[inline]
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         self.observer.event(Event::Access(range));
         self.machine.access(range, write);

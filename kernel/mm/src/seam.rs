@@ -20,6 +20,7 @@ use crate::tlbi::Tlbi;
 ///   in that slot, and nothing else change a slot;
 /// - store descriptors as single 64-bit accesses, never torn or elided, and none after a [`Mmu`] call that follows it in
 ///   program order: a table walk may read the slot at any time;
+/// - make [`exchange`](Memory::exchange) one step: no other access to the word comes between its look and its store;
 /// - give [`access`](Memory::access) the bytes that the tables map at that range, and no other reference to them.
 pub unsafe trait Memory {
     /// Reads the descriptor in the 8-byte slot at `slot`.
@@ -36,6 +37,15 @@ pub unsafe trait Memory {
 
     /// Writes an ordinary word of RAM with release ordering.
     fn store(&mut self, word: PhysAddr, value: u64);
+
+    /// Writes `new` to an ordinary word of RAM if it holds `old`, in one step; what it held. Acquire and release ordering if it
+    /// did, acquire if it did not. Readers of the memory map count their references with it, hence `&self`: any number of CPUs may
+    /// exchange the same word.
+    ///
+    /// # Errors
+    ///
+    /// What the word holds, where that is not `old`: never where it is.
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64>;
 
     /// Lets `write` fill the memory that is mapped at `range`: one call a descriptor, so that the target runs its fill loop and
     /// a model can write to the frame which the tables name now.

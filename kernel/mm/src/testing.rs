@@ -54,7 +54,7 @@ pub fn take_log() -> Vec<Seen> {
 /// Physical memory of 8-byte words, zero where never written.
 #[derive(Clone, Debug)]
 pub struct Plain<G> {
-    pub words: HashMap<u64, u64>,
+    pub words: RefCell<HashMap<u64, u64>>,
     /// Which physical ranges `access` wrote, whole leaves.
     pub written: BTreeMap<u64, Vec<u8>>,
     regime: Regime,
@@ -64,13 +64,13 @@ pub struct Plain<G> {
 impl<G: Granule> Plain<G> {
     /// The non-zero words: two machines with the same are the same.
     pub fn image(&self) -> BTreeMap<u64, u64> {
-        self.words.iter().filter(|(_, word)| **word != 0).map(|(at, word)| (*at, *word)).collect()
+        self.words.borrow().iter().filter(|(_, word)| **word != 0).map(|(at, word)| (*at, *word)).collect()
     }
 }
 
 impl<G: Granule> Plain<G> {
-    fn set(&mut self, word: PhysAddr, value: u64) {
-        self.words.insert(word.value(), value);
+    fn set(&self, word: PhysAddr, value: u64) {
+        self.words.borrow_mut().insert(word.value(), value);
     }
 
     /// The same memory after one more event.
@@ -100,7 +100,7 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     fn write(&mut self, slot: PhysAddr, descriptor: u64) {
         let old = self.load(slot);
         log(Seen::Machine(Event::Write { slot, old, descriptor }));
-        self.words.insert(slot.value(), descriptor);
+        self.set(slot, descriptor);
     }
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
@@ -111,12 +111,22 @@ unsafe impl<G: Granule> Memory for Plain<G> {
     fn load(&self, word: PhysAddr) -> u64 {
         // What nobody has written in the RAM that is handed out is anything but zero.
         let untouched = if word.value() < FIRST_FRAME { 0 } else { 0xdead_beef_dead_beef };
-        self.words.get(&word.value()).copied().unwrap_or(untouched)
+        self.words.borrow().get(&word.value()).copied().unwrap_or(untouched)
     }
 
     fn store(&mut self, word: PhysAddr, value: u64) {
         log(Seen::Store(word, value));
         self.set(word, value);
+    }
+
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        let held = self.load(word);
+        if held != old {
+            return Err(held);
+        }
+        log(Seen::Store(word, new));
+        self.set(word, new);
+        Ok(held)
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
@@ -199,7 +209,7 @@ pub type Map<G> = Hotplug<Plain<G>, Ram, StructPage>;
 /// Tables with an empty root.
 pub fn tables<G: Granule>(va_bits: u32) -> Tables<Plain<G>> {
     let regime = Regime::new(G::SIZE, va_bits, OutputFormat::Bits48).unwrap();
-    let machine = Plain { words: HashMap::new(), written: BTreeMap::new(), regime, granule: PhantomData };
+    let machine = Plain { words: RefCell::default(), written: BTreeMap::new(), regime, granule: PhantomData };
     // SAFETY: nobody else has the root.
     unsafe { Tables::adopt(machine, ROOT, regime) }
 }

@@ -36,6 +36,10 @@ unsafe impl<M: Memory> Memory for Retuned<M> {
         self.0.store(word, value);
     }
 
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.0.exchange(word, old, new)
+    }
+
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         self.0.access(range, write);
     }

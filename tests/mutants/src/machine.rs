@@ -179,6 +179,10 @@ unsafe impl<M: Machine> Memory for Mutated<M> {
         self.machine.store(word, value);
     }
 
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.machine.exchange(word, old, new)
+    }
+
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         self.touched = Some(range.start());
         self.machine.access(range, write);

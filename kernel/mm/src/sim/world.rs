@@ -34,7 +34,7 @@ pub type Hook = Arc<dyn Fn(&World, u8) + Send + Sync>;
 pub enum Call {
     /// A read of a descriptor or of a word.
     Read(PhysAddr),
-    /// A store of an ordinary word, which the adversary does not see.
+    /// A store of an ordinary word, or an exchange, which the adversary does not see.
     Store(PhysAddr),
     /// A store of a descriptor.
     Write(PhysAddr),

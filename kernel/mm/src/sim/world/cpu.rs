@@ -78,6 +78,17 @@ unsafe impl<G: Granule> Memory for Cpu<G> {
         self.world.state().memory.store(word, value);
     }
 
+    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.world.about(self.number, Call::Store(word));
+        let memory = &mut self.world.state().memory;
+        let held = memory.load(word);
+        if held != old {
+            return Err(held);
+        }
+        memory.store(word, new);
+        Ok(held)
+    }
+
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
         self.does(observe::Event::Access(range));
         let mut pages = Page::fresh(range.bytes());
