@@ -16,6 +16,7 @@ pub mod granule;
 pub mod hotplug;
 pub mod layout;
 pub mod leaf;
+pub mod lifetime;
 pub mod mapping;
 pub mod meta;
 pub mod observe;
