@@ -149,7 +149,7 @@ const fn three(name: &'static str, run: fn()) -> Scenario {
 }
 
 /// Two CPUs in every order; three with at most [`MOST_PREEMPTIONS`].
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 10] = [
     two("a reference against add and removal", || {
         at_once(&Range::new(), &[Range::pins_and_reads], |range| {
             range.add();
@@ -174,6 +174,18 @@ pub const SCENARIOS: [Scenario; 9] = [
     three("read sections of two CPUs that share a number against a removal", || {
         let reads: fn(&Range) = |range| range.enters_and_reads(0);
         at_once(&Range::added(), &[reads, reads], |range| assert!(range.remove()));
+    }),
+    two("a section within another against a removal", || {
+        let nested = |range: &Range| {
+            let outer = range.readers.enter(0);
+            let valid = is_active(&range.bits, BIT);
+            drop(range.readers.enter(0));
+            if valid {
+                assert_eq!(range.pages[0].read(), INITIALISED);
+            }
+            drop(outer);
+        };
+        at_once(&Range::added(), &[nested], |range| assert!(range.remove()));
     }),
     two("validity against initialisation", || {
         let looks = |range: &Range| {
