@@ -4,7 +4,7 @@ use vmemmap::addr::VirtAddr;
 
 use crate::translate::{translate, translate_for_write};
 
-/// `ESR_EL1.EC`: an instruction abort and a data abort that the exception level took from itself.
+/// `ESR_EL1.EC`: an instruction abort and a data abort taken from EL1 itself.
 const INSTRUCTION_ABORT: u64 = 0x21;
 const DATA_ABORT: u64 = 0x25;
 /// The fault was in a stage 2 walk on behalf of a stage 1 walk.
@@ -26,11 +26,10 @@ const TRANSLATION_BEFORE_0: u64 = 0b10_1011;
 /// asks the MMU again: if the address translates now, for a write where a store faulted, the fault was spurious. (Linux has had
 /// the same test since 42f91093b043, when barriers after each mapping went.)
 ///
-/// Only translation faults can be: a permission fault is never called spurious, nor is one that an access would take next, for a
-/// store. A fetch that may not execute is made again and then ends in a permission fault. So nothing loops.
+/// Only a translation fault can be spurious. A store to what is read-only by now is not made again: the fault that is
+/// reported is the first one. A fetch from what may not be executed is, and ends in a permission fault. So nothing loops.
 ///
-/// It uses `PAR_EL1`: call it with interrupts masked, as they are when the exception is taken. To be called before anything
-/// else unmaps the address.
+/// It uses `PAR_EL1`: call it with interrupts masked, as they are when the exception is taken.
 #[must_use]
 pub fn is_spurious(esr: u64, far: VirtAddr) -> bool {
     let status = esr & 0x3f;
