@@ -1,10 +1,10 @@
-//! Asking the MMU: `AT S1E1R`.
+//! Asking the MMU: `AT S1E1R` and `AT S1E1W`.
 
 use core::arch::asm;
 
 use vmemmap::addr::{PhysAddr, VirtAddr};
 
-/// The MMU does not translate an address for a read at EL1.
+/// The MMU does not translate an address for a read, or for a write, at EL1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TranslationFault {
     /// The fault status code of `PAR_EL1`, bits 6:1, as in `ESR_EL1.DFSC` (0b0001LL: translation fault at level LL).
@@ -26,6 +26,26 @@ pub fn translate(address: VirtAddr) -> Result<PhysAddr, TranslationFault> {
         asm!("at s1e1r, {}", "isb", "mrs {}, par_el1", in(reg) address.value(), lateout(reg) par,
              options(nostack, preserves_flags));
     }
+    decode(par, address)
+}
+
+/// The physical address that a write to `address` at EL1 would reach. A read-only page is reached by none.
+///
+/// # Errors
+///
+/// As for [`translate`]; a permission fault as well.
+pub fn translate_for_write(address: VirtAddr) -> Result<PhysAddr, TranslationFault> {
+    let par: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!("at s1e1w, {}", "isb", "mrs {}, par_el1", in(reg) address.value(), lateout(reg) par,
+             options(nostack, preserves_flags));
+    }
+    decode(par, address)
+}
+
+/// A value of `PAR_EL1` after the translation of `address`.
+const fn decode(par: u64, address: VirtAddr) -> Result<PhysAddr, TranslationFault> {
     if par & 1 == 1 {
         return Err(TranslationFault { status: (par >> 1 & 0x3f) as u8 });
     }

@@ -1,7 +1,7 @@
 //! The seam: all that this crate asks of the machine below it and of the kernel around it.
 //!
 //! [`Memory`] and [`Mmu`] are a machine's two halves; an adopter takes them from `vmemmap-aarch64` and writes none.
-//! [`Frames`] is the adopter's frame allocator.
+//! [`Frames`] is the adopter's frame allocator, [`Quiesce`] its way to wait for readers of the memory map.
 //! Nothing else in this crate touches a table, a struct page or a TLB.
 
 use core::mem::MaybeUninit;
@@ -174,13 +174,16 @@ pub unsafe trait Frames {
     fn give(&mut self, frame: PhysAddr, bytes: u64);
 }
 
-/// Readers of the struct pages, and waiting for them: an adopter's RCU.
+/// Waits for readers of the memory map: the adopter's RCU grace period, or [`Readers`](crate::lifetime::Readers).
 ///
 /// # Safety
 ///
-/// When [`wait_for_readers`](Quiesce::wait_for_readers) returns, every read section that had begun before the call must have
-/// ended, with all that was read in it; and a read section that begins later must see what was stored before the call.
+/// When [`wait_for_readers`](Quiesce::wait_for_readers) returns, each read section that anybody began on any CPU must either
+/// - have ended, with all that was done in it happening before the return, or
+/// - find every atomic store that happened before the call.
+///
+/// Struct pages are unmapped on the strength of it.
 pub unsafe trait Quiesce {
-    /// Waits for a grace period.
+    /// Waits until every read section that began before the call has ended. Never called from within one.
     fn wait_for_readers(&mut self);
 }

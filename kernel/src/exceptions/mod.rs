@@ -14,7 +14,7 @@ use core::arch::global_asm;
 use vmemmap::addr::VirtAddr;
 
 use crate::exit::{self, Status};
-use syndrome::{Class, FaultKind, Syndrome};
+use syndrome::{Class, Syndrome};
 
 global_asm!(include_str!("vectors.s"));
 
@@ -47,7 +47,8 @@ extern "C" fn handle_exception(frame: &mut Frame, kind: u64) {
         if exit::is_exiting() && syndrome.class() == Class::Unknown {
             exit::power_off();
         }
-        if is_spurious(syndrome, frame.far) || probe::step_over(frame) {
+        probe::elsewhere();
+        if vmemmap_aarch64::is_spurious(frame.esr, VirtAddr::new(frame.far)) || probe::step_over(frame) {
             return;
         }
     }
@@ -62,9 +63,4 @@ extern "C" fn exception_in_handler(esr: u64, far: u64, elr: u64) -> ! {
     }
     report::print_nested(esr, far, elr);
     exit::exit(Status::Panic)
-}
-
-fn is_spurious(syndrome: Syndrome, far: u64) -> bool {
-    let translation = syndrome.fault().is_some_and(|fault| fault.kind == FaultKind::Translation);
-    translation && vmemmap_aarch64::translate(VirtAddr::new(far)).is_ok()
 }

@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use spin::Mutex;
 use vmemmap::addr::VirtAddr;
 
 use super::Frame;
@@ -62,6 +63,21 @@ fn outcome(esr: u64, far: u64) -> Result<(), Fault> {
     match Syndrome(esr).fault() {
         None => Ok(()),
         Some(status) => Err(Fault { esr, far: VirtAddr::new(far), status }),
+    }
+}
+
+/// What another CPU does while the next fault is taken.
+static ELSEWHERE: Mutex<Option<fn()>> = Mutex::new(None);
+
+/// Runs `work` once, when the next exception is taken and before anybody looks why: there is no second CPU to do it.
+pub fn at_next_fault(work: fn()) {
+    *ELSEWHERE.lock() = Some(work);
+}
+
+/// The other CPU's part.
+pub(super) fn elsewhere() {
+    if let Some(work) = ELSEWHERE.lock().take() {
+        work();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cases by name; the host's list in the `tests` package says on which machines each runs and how it must end.
 
 mod boot;
+mod fault;
 mod hot_add;
 mod hot_remove;
 pub mod mutants;
@@ -26,6 +27,10 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "boot::a_stack_overflow_hits_the_guard" => boot::overflow_the_stack(),
         "boot::a_panic_says_where" => panic!("on purpose"),
         "boot::a_wild_load_names_its_window" | "boot::a_fault_shows_the_walk" => boot::load_wildly(boot),
+        "fault::a_spurious_fault_is_made_again" => fault::made_again(&mut world()),
+        "fault::an_access_to_what_nothing_maps_is_reported" => fault::nothing_maps_it(&mut world()),
+        "fault::a_store_to_a_read_only_page_is_not_spurious" => fault::read_only(&mut world()),
+        "fault::only_translation_faults_of_el1_are_spurious" => fault::syndromes(),
         "hot_add::memmap_lies_in_the_altmap" => hot_add::memmap_lies_in_the_altmap(&mut world()),
         "hot_add::memmap_lies_in_ram" => hot_add::memmap_lies_in_ram(&mut world()),
         "hot_add::every_struct_page_is_initialised" => hot_add::struct_pages(&mut world()),

@@ -189,7 +189,6 @@ fn a_waiter_goes_on_when_the_section_has_ended_or_another_has_begun() {
 fn nested_sections_are_one_until_the_outer_ends() {
     let readers = Readers::over([AtomicU64::new(0)]);
     let outer = readers.enter(0);
-    drop(readers.enter(0));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -197,6 +196,7 @@ fn nested_sections_are_one_until_the_outer_ends() {
             done.store(true, Ordering::Release);
         });
         for _ in 0..100 {
+            drop(readers.enter(0));
             std::thread::yield_now();
             assert!(!done.load(Ordering::Acquire), "the outer section is open");
         }
@@ -221,6 +221,15 @@ fn every_cpu_is_waited_for_and_those_beyond_the_last_too() {
             drop(section);
         });
     }
+}
+
+#[test]
+fn each_cpu_writes_a_word_of_its_own() {
+    const ROUND: u64 = 1 << 32;
+    let readers = Readers::over([AtomicU64::new(3 * ROUND), AtomicU64::new(7 * ROUND)]);
+    let word = |section: &Section| std::format!("{section:?}");
+    assert!(word(&readers.enter(0)).contains(&(3 * ROUND + 1).to_string()));
+    assert!(word(&readers.enter(1)).contains(&(7 * ROUND + 1).to_string()));
 }
 
 #[test]
