@@ -5,6 +5,7 @@ use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::frames::{BitmapFrames, OutOfFrames};
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::Hotplug;
+use vmemmap::lifetime::Readers;
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine, Quiesce};
 use vmemmap::table::Tables;
@@ -47,9 +48,14 @@ unsafe impl Frames for RamFrames {
     }
 }
 
-// SAFETY: readers run on this CPU, none of them across a removal.
+/// Read sections of the one CPU that there is.
+pub static READERS: Readers<1> = Readers::new();
+
+// SAFETY: whoever reads struct pages without a reference does so in a section of `READERS`.
 unsafe impl Quiesce for RamFrames {
-    fn wait_for_readers(&mut self) {}
+    fn wait_for_readers(&mut self) {
+        READERS.wait();
+    }
 }
 
 /// Why there is no memory map.

@@ -52,7 +52,7 @@ impl Memmap {
         let mut gaps = Gaps::new(order, first, placed.extent());
         match order {
             Order::Ascending => {
-                self.interior_stretches().try_for_each(|stretch| self.serve(stretch, &mut gaps, &mut block))?
+                self.interior_stretches().try_for_each(|stretch| self.serve(stretch, &mut gaps, &mut block))?;
             }
             Order::Packed => {
                 let mut kinds = self.counts().iter();

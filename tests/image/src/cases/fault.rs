@@ -83,7 +83,7 @@ fn with_page<M: Machine>(world: &mut World<M>, work: impl FnOnce(&Hidden)) {
     work(&hidden);
     hidden.put(hidden.leaf);
     // SAFETY: it was made above, and `work` is done with it.
-    unsafe { mapping::unmap(world.map.tables_mut(), &mut frames, &linear) };
+    unsafe { mapping::unmap(world.map.tables_mut(), &mut frames, &linear) }.unwrap_or_else(|error| panic!("{error}"));
 }
 
 pub fn made_again<M: Machine>(world: &mut World<M>) {
