@@ -121,8 +121,10 @@ fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
         let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
         lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
     }
-    let frame = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
-    lines.push(marked(line("  last", map.last, &frame), equal.map(|equal| equal.last)));
+    if let Some(last) = map.last {
+        let frame = format!("{:#x}", last.descriptor.0 & 0x0000_ffff_ffff_f000);
+        lines.push(marked(line("  last", last, &frame), equal.map(|equal| equal.last)));
+    }
     lines.extend((!fits).then(|| row("linear", &linear)));
     lines
 }
@@ -150,6 +152,9 @@ fn marked(line: String, equal: Option<bool>) -> String {
 }
 
 fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
+    if all.is_empty() {
+        return "none of its own: boot's serve".to_owned();
+    }
     let kind = |leaves: &Leaves| match (leaves.contiguous, level_of(leaves, granule)) {
         (true, _) => format!("{} of {}", plural(leaves.count, "run"), human(leaves.size.0)),
         (false, Level::L3) => format!("{} at L3", plural(leaves.count, "page")),

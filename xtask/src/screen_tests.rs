@@ -41,7 +41,7 @@ fn a_run_like_linuxs_is_marked_where_it_is_equal() {
 fn what_is_not_linuxs_is_marked_too() {
     let changes: [(Change, &str); 5] = [
         (|report| report.memmap.first[0].descriptor.0 ^= 1 << 55, "first leaves"),
-        (|report| report.memmap.last.va.0 += 1, "last leaf"),
+        (|report| report.memmap.last.as_mut().unwrap().va.0 += 1, "last leaf"),
         (|report| report.memmap.end.0 += 1, "memmap"),
         (|report| report.linear.last.descriptor.0 ^= 1 << 52, "linear map"),
         (|report| report.altmap.as_mut().unwrap().align = 1, "altmap"),

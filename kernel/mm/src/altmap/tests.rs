@@ -228,6 +228,7 @@ fn a_second_memmap_goes_behind_the_first() {
 
 /// Linux keeps `align` when a range goes, so its second add through the same altmap finds less.
 #[test]
+#[cfg_attr(miri, ignore = "minutes there: tables word by word")]
 fn an_altmap_that_comes_back_gives_the_same_frames_again() {
     let layout = Layout::linux(K4, 48, GIB);
     for bytes in [250 * MIB, GIB] {
