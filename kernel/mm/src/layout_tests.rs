@@ -1,6 +1,7 @@
 //! Linux's table of windows, row by row.
 
 use super::*;
+use crate::testing::thinned;
 use GranuleSize::{K4, K16, K64};
 
 const TIB: u64 = 1 << 40;
@@ -202,8 +203,8 @@ fn the_interior_is_what_whole_pages_of_vmemmap_describe() {
             let vmemmap = VirtRange::new(VirtAddr::new(0xffff_f000_0000_0000), linux.vmemmap().bytes());
             let layout = Layout::new(granule, linux.linear(), vmemmap, memstart, shift);
             let unit = layout.described_by_page();
-            let pairs = (0..128).flat_map(|offset| (0..=128 - offset).map(move |size| (offset, size)));
-            for (offset, size) in crate::testing::thinned(pairs) {
+            let pairs = thinned(0..128).flat_map(|offset| thinned(0..=128 - offset).map(move |size| (offset, size)));
+            for (offset, size) in pairs {
                 let range = PhysRange::new(PhysAddr::new(4 * GIB + offset * SUBSECTION), size * SUBSECTION).unwrap();
                 // Pages of vmemmap begin to describe at multiples of `unit` from memstart on.
                 let first = memstart + (range.start().value() - memstart).next_multiple_of(unit);
