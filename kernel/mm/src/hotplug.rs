@@ -116,7 +116,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
             self.sections.mark_early(self.tables.machine_mut(), new);
         }
-        self.sections.activate(self.tables.machine_mut(), range);
+        self.sections.activate(self.tables.machine(), range);
         Ok(())
     }
 

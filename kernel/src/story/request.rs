@@ -17,9 +17,7 @@ pub fn request<M: Machine>(config: &Config, map: &MemoryMap<M>, device: &impl De
     let shaped = match device.memmap() {
         Memmap::Ram => return request,
         Memmap::Altmap(AltmapShape::Nvdimm) => Altmap::nvdimm(range, config.granule),
-        Memmap::Altmap(AltmapShape::Tight) => {
-            map.tight_altmap(range, config.leaf, config.altmap_reserve.unwrap_or(0))
-        }
+        Memmap::Altmap(AltmapShape::Tight) => map.tight_altmap(range, config.leaf, config.altmap_reserve.unwrap_or(0)),
     };
     let reserve = config.altmap_reserve.unwrap_or(shaped.reserve());
     let free = config.altmap_free.unwrap_or(shaped.free());

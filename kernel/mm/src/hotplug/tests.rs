@@ -365,13 +365,13 @@ fn a_range_may_span_several_pages_of_section_records() {
     let mut map = memory_map::<K4>(48);
     let far = range(PhysAddr::new(1 << 45), 96 * GIB);
     map.sections.prepare(map.tables.machine_mut(), &mut map.frames, far).unwrap();
-    map.sections.activate(map.tables.machine_mut(), far);
+    map.sections.activate(map.tables.machine(), far);
     let samples: Vec<_> = (0..96).map(|gib| Pfn::new(((1 << 45) + gib * GIB) >> 12)).collect();
     assert!(samples.iter().all(|&pfn| map.is_valid(pfn)));
     let last = range(PhysAddr::new((1 << 45) + 95 * GIB), GIB);
-    map.sections.deactivate(map.tables.machine_mut(), last);
+    map.sections.deactivate(map.tables.machine(), last);
     assert!(!map.sections.is_wholly_active(map.tables.machine(), far));
-    map.sections.deactivate(map.tables.machine_mut(), far);
+    map.sections.deactivate(map.tables.machine(), far);
     assert!(samples.iter().all(|&pfn| !map.is_valid(pfn)));
 }
 
