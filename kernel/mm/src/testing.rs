@@ -2,6 +2,7 @@
 //! proof of barriers and invalidations is another machine's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use core::cell::RefCell;
 use core::marker::PhantomData;
@@ -53,10 +54,28 @@ pub fn take_log() -> Vec<Seen> {
     LOG.take()
 }
 
+/// A hash of addresses: whole tables are read word by word, and nobody chooses them to collide.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unimplemented!("addresses only");
+    }
+
+    fn write_u64(&mut self, address: u64) {
+        self.0 = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
 /// Physical memory of 8-byte words, zero where never written.
 #[derive(Clone, Debug)]
 pub struct Plain<G> {
-    pub words: RefCell<HashMap<u64, u64>>,
+    pub words: RefCell<HashMap<u64, u64, BuildHasherDefault<Spread>>>,
     /// What `access` wrote last at each physical address, by the first address of each piece.
     pub written: BTreeMap<u64, Vec<u8>>,
     regime: Regime,
