@@ -121,7 +121,7 @@ impl Report<'_> {
     }
 
     fn geometry(&self, report: &mut Object) {
-        let BootInfo { config, layout, registers, cpu, .. } = self.boot;
+        let BootInfo { config, layout, registers, .. } = self.boot;
         report.text(
             "result",
             match self.verdict {
@@ -132,7 +132,7 @@ impl Report<'_> {
         );
         report.text("granule", config.granule.name());
         report.value("va_bits", config.va_bits);
-        report.value("pa_bits", cpu.output_bits());
+        report.value("pa_bits", self.boot.pa_bits());
         report.value("cpus", 1);
         report.value("struct_page_size", layout.struct_page_bytes());
         report.text(

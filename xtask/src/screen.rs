@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use vmemmap::descriptor::Descriptor;
 use vmemmap::granule::{GranuleSize, Level};
+use vmemmap::regime::Regime;
 
 use crate::linux::{self, Equal};
 use crate::report::{Altmap, Check, Cost, Leaf, Leaves, Proof, Report};
@@ -65,7 +67,7 @@ fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
         let _ = if found.lacks.is_empty() { Ok(()) } else { write!(machine, "   no {}", found.lacks.join(", ")) };
     }
     let levels = (report.va_bits - granule.shift()).div_ceil(granule.index_bits());
-    let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", report.va_bits);
+    let tables = format!("TTBR1 {granule}, {} bit{}, {levels} levels", report.va_bits, feature(report));
     let (tcr, mair) = (registers.tcr_el1.0, registers.mair_el1.0);
     let (pages, sections) = (bytes >> granule.shift(), plural(sections, "section"));
     vec![
@@ -76,6 +78,15 @@ fn head(report: &Report, shown: &Shown<'_>) -> Vec<String> {
             &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", report.device.source, human(bytes)),
         ),
     ]
+}
+
+/// What the CPU needs for so many bits.
+fn feature(report: &Report) -> &'static str {
+    match (report.va_bits, report.granule) {
+        (..=48, _) => "",
+        (_, GranuleSize::K64) => " LVA",
+        (_, GranuleSize::K4 | GranuleSize::K16) => " LPA2",
+    }
 }
 
 fn altmap(report: &Report, equal: Option<&Equal>) -> String {
@@ -100,20 +111,26 @@ fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
     let fits = width(&both) <= COLUMNS;
     let mut lines = vec![if fits { both } else { memmap }];
     if let (Some(first), Some(kind)) = (map.first.first(), map.leaves.first()) {
-        let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
+        let words = in_brief(first.descriptor.0, report, level_of(kind, granule));
         lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
     }
-    let frame = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
+    let last = Descriptor::from_bits(map.last.descriptor.0);
+    let frame = regime(report).map(|regime| last.address(granule, regime.output()).to_string()).unwrap_or_default();
     lines.push(marked(line("  last", map.last, &frame), equal.map(|equal| equal.last)));
     lines.extend((!fits).then(|| row("linear", &linear)));
     lines
 }
 
 /// The words of `decode` without kind and size, which stand in the line above.
-fn in_brief(descriptor: u64, granule: GranuleSize, level: Level) -> String {
-    let words = crate::decode::in_words(descriptor, granule, level).map(|words| words.to_string()).unwrap_or_default();
+fn in_brief(descriptor: u64, report: &Report, level: Level) -> String {
+    let words = regime(report).map(|regime| crate::decode::in_words(descriptor, regime, level).to_string());
+    let words = words.unwrap_or_default();
     let brief = words.split(' ').enumerate().filter(|(place, _)| ![0, 2].contains(place)).map(|(_, word)| word);
     brief.collect::<Vec<_>>().join(" ")
+}
+
+fn regime(report: &Report) -> Option<Regime> {
+    Regime::of_size(report.granule, report.va_bits).ok()
 }
 
 /// Columns that a line takes.
