@@ -16,6 +16,8 @@ pub use region::{Region, Removed};
 pub use request::Request;
 
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod protocol_tests;
 #[cfg(test)]
 mod struct_page_tests;

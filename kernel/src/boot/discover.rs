@@ -85,7 +85,7 @@ fn plan(config: &Config, cpu: &Cpu, tree: &DeviceTree, console: Option<PhysAddr>
     let regime = Regime::of_size(granule, config.va_bits).expect("the boot arguments were checked");
     let memstart = layout::memstart(granule, config.va_bits, config.va_bits, span(&ram));
     let layout = Layout::linux(granule, config.va_bits, memstart);
-    check_linear_map(&layout, cpu.output_bits(regime.output()), &ram)?;
+    check_linear_map(&layout, regime, cpu, &ram)?;
     let mut free = ram;
     free.remove(image::whole())?;
     free.remove(tree.range())?;
@@ -113,8 +113,8 @@ fn span(ram: &Ranges) -> PhysRange {
     edges.and_then(|(first, last)| PhysRange::between(first.start(), last.end())).expect("the image lies in RAM")
 }
 
-fn check_linear_map(layout: &Layout, pa_bits: u32, ram: &Ranges) -> Result<(), Refusal<'static>> {
-    let reach = layout.mappable(pa_bits);
+fn check_linear_map(layout: &Layout, regime: Regime, cpu: &Cpu, ram: &Ranges) -> Result<(), Refusal<'static>> {
+    let reach = layout.mappable(cpu.output_bits(regime.output()), regime.lowest());
     let inside = |range: &PhysRange| reach.start() <= range.start() && range.end() <= reach.end();
     match ram.as_slice().iter().find(|range| !inside(range)) {
         None => Ok(()),

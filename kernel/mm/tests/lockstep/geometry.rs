@@ -93,7 +93,7 @@ impl Geometry {
     }
 
     /// The value of `TTBR1_EL1` for a root.
-    pub fn ttbr(&self, root: u64) -> u64 {
+    pub fn ttbr(root: u64) -> u64 {
         root & 0x0000_ffff_ffff_ffff | root >> 48 << 2
     }
 

@@ -79,7 +79,7 @@ impl Program {
     /// The state at the start, as events: registers, tables, links, pages here and there.
     pub fn opening(&mut self, random: &mut Random) -> Vec<Event> {
         let g = self.geometry;
-        let ttbr1 = g.ttbr(g.at(ROOT));
+        let ttbr1 = Geometry::ttbr(g.at(ROOT));
         let regs = |cpu| Event::Regs { cpu, ttbr1, tcr: g.tcr, mair: 0x4_0044_ffff, sctlr: 1 };
         let mut events: Vec<_> = (0..self.queues.len() as u8).map(regs).collect();
         events.push(Event::Table { pa: g.at(ROOT), level: g.root_level, va: u64::MAX << g.va_bits });
@@ -298,12 +298,13 @@ impl Program {
             return self.break_blocks(cpu, self.geometry.slot(place.table, 2, self.first()), run, random);
         }
         let mut events = Vec::new();
-        if place.level == 2 && random.percent(40) {
-            if let Descriptor::Table(table) = self.geometry.read(self.value(slot), 2) {
-                let full = self.memory.range(table..table + 8 * (self.geometry.run(3) + 1));
-                let valid = full.filter(|(_, value)| **value & 1 == 1);
-                events.extend(valid.map(|(slot, _)| write(cpu, *slot, 0)));
-            }
+        if place.level == 2
+            && random.percent(40)
+            && let Descriptor::Table(table) = self.geometry.read(self.value(slot), 2)
+        {
+            let full = self.memory.range(table..table + 8 * (self.geometry.run(3) + 1));
+            let valid = full.filter(|(_, value)| **value & 1 == 1);
+            events.extend(valid.map(|(slot, _)| write(cpu, *slot, 0)));
         }
         events.push(write(cpu, slot, 0));
         let away = random.of(&[0, 0, 1, 2]) * self.geometry.page();
