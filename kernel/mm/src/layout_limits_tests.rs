@@ -137,7 +137,7 @@ fn what_can_be_described_follows_from_the_vmemmap_alone() {
     let linear = VirtRange::new(VirtAddr::new(0xffff_0000_0000_0000), 1 << 46);
     let vmemmap = VirtRange::new(VirtAddr::new(0xffff_f000_0000_0000), 64 * MIB);
     let layout = Layout::new(K64, linear, vmemmap, GIB, 7);
-    assert_eq!(layout.describable(), bytes(GIB, GIB + (64 * MIB >> 7 << 16)));
+    assert_eq!(layout.describable(), bytes(GIB, GIB + (((64 * MIB) >> 7) << 16)));
     assert_eq!(layout.mappable(48, lowest(48)), bytes(GIB, GIB + (1 << 46)));
 }
 
