@@ -156,10 +156,8 @@ impl Layout {
     #[must_use]
     #[inline]
     pub const fn mappable(&self, pa_bits: u32, lowest: VirtAddr) -> PhysRange {
-        let start = self.linear.start().value();
-        let hidden = lowest.value().saturating_sub(start);
-        let memstart = self.memstart.cast_signed() as i128;
-        physical(memstart + hidden as i128, memstart + self.linear.bytes() as i128, pa_bits)
+        let first = if lowest.value() > self.linear.start().value() { lowest } else { self.linear.start() };
+        physical(self.physical_address(first), self.physical_address(self.linear.end()), pa_bits)
     }
 
     /// The physical memory whose struct pages lie in the vmemmap: what memory without a linear map is limited to (Linux
@@ -170,25 +168,25 @@ impl Layout {
     #[inline]
     pub const fn describable(&self) -> PhysRange {
         let shift = self.granule.shift();
-        let first = (self.first_frame().cast_signed() as i128) << shift;
-        let frames = self.vmemmap.bytes() >> self.struct_page_shift;
-        physical(first, first + ((frames as i128) << shift), MOST_PA_BITS)
+        let first = self.first_frame() << shift;
+        let end = first.wrapping_add((self.vmemmap.bytes() >> self.struct_page_shift) << shift);
+        physical(PhysAddr::new(first), PhysAddr::new(end), MOST_PA_BITS)
     }
 }
 
 /// Bits of the largest physical address of the architecture's tables here.
 const MOST_PA_BITS: u32 = 52;
 
-/// What exists of a range of physical addresses that may begin below 0, where there are `pa_bits` of them.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are between 0 and 2^52")]
-const fn physical(start: i128, end: i128, pa_bits: u32) -> PhysRange {
-    let most = 1_i128 << pa_bits;
+/// What exists, where there are `pa_bits` bits of physical address, from `start` to `end`, which may be negative.
+#[inline]
+const fn physical(start: PhysAddr, end: PhysAddr, pa_bits: u32) -> PhysRange {
+    let (start, end, most) = (start.value().cast_signed(), end.value().cast_signed(), 1 << pa_bits);
     let start = if start < 0 { 0 } else { start };
     let end = if end > most { most } else { end };
     if start >= end {
         return PhysRange::EMPTY;
     }
-    match PhysRange::between(PhysAddr::new(start as u64), PhysAddr::new(end as u64)) {
+    match PhysRange::between(PhysAddr::new(start.cast_unsigned()), PhysAddr::new(end.cast_unsigned())) {
         Some(range) => range,
         None => PhysRange::EMPTY,
     }

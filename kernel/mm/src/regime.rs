@@ -19,6 +19,8 @@ pub struct Regime {
     granule: GranuleSize,
     va_bits: u32,
     output: OutputFormat,
+    /// Follows from the others: every walk asks for it.
+    start_level: Level,
 }
 
 /// The system registers that make a CPU translate the kernel half by a root table.
@@ -76,7 +78,7 @@ impl Regime {
         if va_bits < 25 || va_bits > most {
             return Err(RegimeError::VaBits { va_bits, granule, most });
         }
-        Ok(Self { granule, va_bits, output })
+        Ok(Self { granule, va_bits, output, start_level: start_level(granule, va_bits) })
     }
 
     /// The regime with this granule and input size, and with 52-bit descriptors only where that many bits of input need
@@ -113,17 +115,10 @@ impl Regime {
     }
 
     /// The level of the root: 4 − ⌈(VA − granule shift) / (granule shift − 3)⌉.
-    ///
-    /// # Panics
-    ///
-    /// Never: a regime that exists starts at level -1 or below it in the tree.
     #[must_use]
     #[inline]
     pub const fn start_level(self) -> Level {
-        let bits = self.va_bits - self.granule.shift();
-        #[allow(clippy::cast_possible_wrap, reason = "1 to 5 levels")]
-        let levels = bits.div_ceil(self.granule.index_bits()) as i8;
-        Level::new(4 - levels).expect("1 to 5 levels")
+        self.start_level
     }
 
     /// Descriptors in a table of `level`: the root may have fewer than the others.
@@ -227,6 +222,13 @@ impl Regime {
             | ASID_FROM_TTBR1
             | ASID_16_BITS_AND_TBI0
     }
+}
+
+const fn start_level(granule: GranuleSize, va_bits: u32) -> Level {
+    let bits = va_bits - granule.shift();
+    #[allow(clippy::cast_possible_wrap, reason = "1 to 5 levels")]
+    let levels = bits.div_ceil(granule.index_bits()) as i8;
+    Level::new(4 - levels).expect("a regime that exists has 1 to 5 levels")
 }
 
 #[cfg(test)]
