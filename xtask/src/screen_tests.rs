@@ -139,3 +139,16 @@ fn the_next_walk_names_what_is_not_its_default() {
     let changed: Change = |report| (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 47);
     assert!(screen(changed, &[]).contains("walk ffffffdfc0300000 --granule 16k --va-bits 47   gdb"));
 }
+
+#[test]
+fn a_machine_with_52_bits_is_named_and_its_descriptors_are_read_in_their_layout() {
+    let changed: Change = |report| {
+        (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 52);
+        report.memmap.last.as_mut().unwrap().descriptor.0 = 0x00ea_0001_0001_0603;
+    };
+    let text = screen(changed, &[]);
+    assert!(text.contains("TTBR1 16K, 52 bit LPA2, 4 levels   TCR"), "{text}");
+    assert!(text.contains("  0xa000100010000\n") && text.contains("TCR.SH1"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    assert!(screen(|report| report.head.va_bits = 52, &[]).contains("TTBR1 64K, 52 bit LVA, 3 levels"));
+}

@@ -26,6 +26,8 @@ pub use view::{Reference, View};
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod lodging_tests;
 #[cfg(test)]
 mod protocol_tests;

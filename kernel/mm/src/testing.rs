@@ -9,7 +9,6 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use crate::addr::{PhysAddr, PhysRange, VirtRange};
-use crate::descriptor::OutputFormat;
 use crate::granule::Granule;
 use crate::hotplug::{Hotplug, Request};
 use crate::layout::Layout;
@@ -255,7 +254,7 @@ pub type Map<G> = Hotplug<Plain<G>, Ram, StructPage>;
 
 /// Tables with an empty root.
 pub fn tables<G: Granule>(va_bits: u32) -> Tables<Plain<G>> {
-    let regime = Regime::new(G::SIZE, va_bits, OutputFormat::Bits48).unwrap();
+    let regime = Regime::of_size(G::SIZE, va_bits).unwrap();
     let machine = Plain { words: RefCell::default(), written: BTreeMap::new(), regime, granule: PhantomData };
     // SAFETY: nobody else has the root.
     unsafe { Tables::adopt(machine, ROOT, regime) }

@@ -138,7 +138,7 @@ fn va_sizes<G: Granule>() {
     };
     for &va_bits in sizes {
         let mut map = memory_map::<G>(va_bits);
-        let end = map.layout().mappable(48).end();
+        let end = map.layout().mappable(48, map.tables().regime().lowest()).end();
         let device = range(PhysAddr::new(end.value() - GIB), GIB);
         map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
         let before = (tables_image(&map), map.frames.out.clone());
