@@ -11,6 +11,8 @@
 mod error;
 mod kind;
 mod plan;
+#[cfg(doctest)]
+mod refused;
 mod region;
 mod remove;
 mod request;
@@ -25,6 +27,8 @@ pub use view::{Reference, View};
 
 #[cfg(test)]
 mod kind_tests;
+#[cfg(test)]
+mod linux_bugs_tests;
 #[cfg(test)]
 mod lodging_tests;
 #[cfg(test)]
