@@ -204,7 +204,9 @@ fn high_then_low<G: Granule>() {
     let regions = [high, low].map(|device| add(&mut map, device, LeafPolicy::Largest, false));
     expect_struct_pages(&map, high);
     expect_struct_pages(&map, low);
-    regions.into_iter().for_each(|region| drop(map.remove(region).unwrap()));
+    for region in regions {
+        map.remove(region).unwrap();
+    }
 }
 
 /// RAM up to 6 MiB behind the start of the section at [`DEVICE`].
