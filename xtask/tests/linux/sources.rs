@@ -64,8 +64,8 @@ fn unit_tests(module: &Module, prefix: &str, names: &mut BTreeSet<String>) {
         } else if let Some(name) = declared(line, "{") {
             inline = format!("{name}::");
         } else if let Some(name) = declared(line, ";") {
-            let named = above.path.take().map(|path| Module::root(module.file.with_file_name(path)));
-            unit_tests(&named.unwrap_or_else(|| module.below(name)), &format!("{prefix}{name}::"), names);
+            let by_path = above.path.take().map(|path| Module::root(module.file.with_file_name(path)));
+            unit_tests(&by_path.unwrap_or_else(|| module.below(name)), &format!("{prefix}{name}::"), names);
         } else if let Some((name, _)) = code.split_once(" => ").filter(|_| in_macro) {
             names.insert(format!("{prefix}{name}"));
         } else if let Some(name) = function(code).filter(|_| above.test) {

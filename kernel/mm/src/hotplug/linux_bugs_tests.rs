@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::subsection_tests::{add, flags, frames_and_tables};
+use super::tests::every_granule;
 use super::*;
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::granule::{GranuleSize, K4, K16, K64, Level};
@@ -15,18 +16,6 @@ use crate::testing::{DEVICE, GIB, MIB, Map, Ram, Seen, ask, memory_map, range, t
 use crate::vmemmap::MemmapError;
 
 const FAR: PhysAddr = PhysAddr::new(1 << 45);
-
-/// Runs a test body at every granule.
-macro_rules! every_granule {
-    ($($test:ident => $body:ident),* $(,)?) => {$(
-        #[test]
-        fn $test() {
-            $body::<K4>();
-            $body::<K16>();
-            $body::<K64>();
-        }
-    )*};
-}
 
 every_granule! {
     struct_pages_in_an_altmap_take_no_ram_but_tables => ram_of_an_add,
@@ -320,6 +309,8 @@ fn unused_altmap<G: Granule>() {
     let altmap = Altmap::new(device, G::SIZE, 0, 32);
     let region = map.plan(ask(device).altmap(altmap)).unwrap().commit().unwrap();
     assert_eq!(*region.storage(), Storage::Altmap(altmap), "{}: none handed out", G::SIZE);
+    let set_aside = Pfn::containing(device.start(), G::SIZE.shift());
+    assert_eq!(flags(&map, set_aside), StructPage::DEVICE | StructPage::RESERVED, "{}: marked as asked", G::SIZE);
     map.remove(region).unwrap();
 }
 
