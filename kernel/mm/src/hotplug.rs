@@ -11,6 +11,8 @@
 mod error;
 mod kind;
 mod plan;
+#[cfg(doctest)]
+mod refused;
 mod region;
 mod remove;
 mod request;
@@ -27,6 +29,8 @@ pub use view::{Reference, View};
 mod kind_tests;
 #[cfg(test)]
 mod limits_tests;
+#[cfg(test)]
+mod linux_bugs_tests;
 #[cfg(test)]
 mod lodging_tests;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::testing::{DEVICE, GIB, MIB, Map, ask, memory_map, range};
 
 const UNIT: u64 = 2 * MIB;
 
-fn add<G: Granule>(map: &mut Map<G>, device: PhysRange, policy: LeafPolicy, in_altmap: bool) -> Region {
+pub(super) fn add<G: Granule>(map: &mut Map<G>, device: PhysRange, policy: LeafPolicy, in_altmap: bool) -> Region {
     let mut request = ask(device).policy(policy);
     if in_altmap {
         request = request.altmap(map.tight_altmap(device, policy, 0));
@@ -24,7 +24,7 @@ fn pfns(device: PhysRange, shift: u32) -> impl Iterator<Item = Pfn> {
 }
 
 /// The first word of a struct page, as the tables map it.
-fn flags<G: Granule>(map: &Map<G>, pfn: Pfn) -> u64 {
+pub(super) fn flags<G: Granule>(map: &Map<G>, pfn: Pfn) -> u64 {
     let va = map.layout().page(pfn);
     let (_, at) = map.tables().walk(va).translation().unwrap_or_else(|| panic!("{pfn:?} has no struct page"));
     let written = &map.tables().machine().written;
@@ -33,7 +33,7 @@ fn flags<G: Granule>(map: &Map<G>, pfn: Pfn) -> u64 {
     u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
 }
 
-fn frames_and_tables<G: Granule>(map: &Map<G>) -> (BTreeMap<u64, u64>, Vec<u64>) {
+pub(super) fn frames_and_tables<G: Granule>(map: &Map<G>) -> (BTreeMap<u64, u64>, Vec<u64>) {
     let mut live = Vec::new();
     collect(map, map.tables().root(), map.tables().regime().start_level(), &mut live);
     (map.frames.out.clone(), live)

@@ -22,6 +22,8 @@ macro_rules! every_granule {
     )*};
 }
 
+pub(super) use every_granule;
+
 every_granule! {
     leaves_are_linuxs => vectors,
     every_va_size_works_up_to_its_last_byte => va_sizes,
