@@ -26,13 +26,19 @@ const GEOMETRIES: [(&str, u32); 10] = [
 ];
 
 /// The same job with something else about the machine.
-const VARIANTS: [(&str, &str); 10] = [
+const VARIANTS: [(&str, &str); 13] = [
     ("128m_of_ram", "--memory 128M"),
     ("8g_of_ram", "--memory 8G"),
     ("entered_at_el2", "--virtualization"),
     ("entered_at_el2_on_max", "--virtualization --cpu max"),
     ("base_pages_only", "--leaf pages"),
     ("sparse_256g", "--device-size 256G"),
+    ("two_mebibytes", "--device-base 0x100200000 --device-size 2M"),
+    ("beside_ram_in_its_section", "--memory 998M --device-base 0x7e600000 --device-size 64M"),
+    (
+        "from_a_section_of_ram_on",
+        "--memory 998M --device-base 0x7e600000 --device-size 2G --leaf linux --altmap nvdimm",
+    ),
     ("52_bits_entered_at_el2", "--va-bits 52 --cpu max --virtualization"),
     ("52_bits_in_base_pages", "--va-bits 52 --cpu max --leaf pages --device-size 1G"),
     ("52_bits_and_8g_of_ram", "--va-bits 52 --cpu max --memory 8G"),
