@@ -3,17 +3,20 @@
 use std::error::Error;
 
 use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
-use vmemmap::descriptor::{Attributes, OutputFormat, TableAttributes};
+use vmemmap::descriptor::{Attributes, Descriptor, OutputFormat, TableAttributes};
 use vmemmap::granule::{GranuleSize, K4};
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::mapping::{self, Mapping};
 use vmemmap::observe::{Event, Observed, Observer};
 use vmemmap::regime::Regime;
-use vmemmap::seam::Source;
+use vmemmap::seam::{Dsb, Frames, Memory, Mmu, Source};
 use vmemmap::sim::World;
 use vmemmap::sim::world::Cpu;
 use vmemmap::table::{Protection, Tables};
 use vmemmap::trace::{self, Word};
+
+/// Where the examples have physical address 0.
+const DIRECT_MAP: VirtAddr = VirtAddr::new(0xffff_ff80_0000_0000);
 
 /// A CPU of the hostile machine.
 pub type Judged = Observed<Cpu<K4>, Announce>;
@@ -64,21 +67,23 @@ fn verdict<E: Error>(world: &World, done: &Result<(), E>, untouched: bool) -> bo
     violations.is_empty() && untouched && done.is_ok()
 }
 
-/// What was there before us, in tables that are not hot-plug's: 256 MiB of RAM in the linear map, and no leaf yet where the
-/// device goes.
+/// What was there before us: 256 MiB of RAM in the linear map, and an empty table where the device goes, none of it hot-plug's.
 fn boot(world: &World, regime: Regime) {
+    let attributes = TableAttributes::LINEAR;
     // SAFETY: nobody else has the root yet.
     let mut tables = unsafe { Tables::adopt(world.cpu::<K4>(0), world.root(), regime) };
-    let protection = Protection { leaf: Attributes::KERNEL, table: TableAttributes::LINEAR };
-    for (va, pa) in
-        [(0xffff_ff80_4000_0000, PhysAddr::new(0x4000_0000)), (0xffff_ff81_0000_0000, super::DEVICE.start())]
-    {
-        let va = VirtRange::new(VirtAddr::new(va), 256 << 20);
-        let linear = Mapping::new(regime, va, pa, LeafPolicy::Largest, protection);
-        mapping::map(&mut tables, &mut world.ram(), &linear).expect("there is RAM for tables");
-        if pa == super::DEVICE.start() {
-            // SAFETY: it was mapped just now, and nobody uses it.
-            unsafe { mapping::unmap(&mut tables, &mut world.ram(), &linear) }.expect("it is the whole of it");
-        }
-    }
+    let protection = Protection { leaf: Attributes::KERNEL, table: attributes };
+    let ram = VirtRange::new(DIRECT_MAP.add(0x4000_0000), 256 << 20);
+    let linear = Mapping::new(regime, ram, PhysAddr::new(0x4000_0000), LeafPolicy::Largest, protection);
+    mapping::map(&mut tables, &mut world.ram(), &linear).expect("there is RAM for tables");
+
+    let mut cpu = world.cpu::<K4>(0);
+    let table = world.ram().take(4096).expect("there is RAM");
+    cpu.zero_table(table, 4096);
+    cpu.dsb(Dsb::InnerShareableStores);
+    let device = regime.index(DIRECT_MAP.add(super::DEVICE.start().value()), regime.start_level());
+    let link = Descriptor::table(table, attributes, regime.output());
+    cpu.write(world.root().add(device * 8), link.bits());
+    cpu.dsb(Dsb::InnerShareableStores);
+    cpu.isb();
 }
