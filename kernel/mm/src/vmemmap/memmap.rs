@@ -34,7 +34,8 @@ impl Memmap {
     #[must_use]
     pub const fn new(layout: &Layout, range: PhysRange, policy: LeafPolicy) -> Self {
         let shared = Shared { first: false, last: false };
-        Self { layout: *layout, va: layout.pages(range), policy, protection: PROTECTION, shared }
+        let protection = Protection { leaf: layout.normal(), ..PROTECTION };
+        Self { layout: *layout, va: layout.pages(range), policy, protection, shared }
     }
 
     /// The same beside others that use some of its edge pages.
@@ -46,7 +47,7 @@ impl Memmap {
     /// The same for boot RAM: the tables made for it are never freed.
     #[must_use]
     pub const fn early(self) -> Self {
-        Self { protection: EARLY_PROTECTION, ..self }
+        Self { protection: Protection { leaf: self.protection.leaf, ..EARLY_PROTECTION }, ..self }
     }
 
     /// Which of its edge pages others use.
