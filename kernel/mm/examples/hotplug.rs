@@ -72,8 +72,8 @@ unsafe impl Quiesce for MyFrames {
 const DIRECT_MAP: VirtRange = VirtRange::new(VirtAddr::new(0xffff_ff80_0000_0000), 1 << 38);
 const PAGES: VirtRange = VirtRange::new(VirtAddr::new(0xffff_fffe_c000_0000), 1 << 30);
 
-/// Adds `device`, uses it, removes it. `root` is my root table, with my own mappings beside those windows; `memory` reaches
-/// the same memory as `machine`.
+/// Adds `device`, uses it, removes it. `root` is my root table, with my own mappings beside the windows; `memory`
+/// reaches the same memory as `machine`.
 fn add_and_remove(
     machine: impl Machine<Granule = K4>,
     root: PhysAddr,
