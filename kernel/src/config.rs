@@ -232,12 +232,12 @@ fn put<T>(place: &mut T, value: Option<T>) -> bool {
     understood
 }
 
-/// Sizes of the address space that a granule has here (facts: those that Linux has without 52-bit addresses).
+/// Sizes of the address space that a granule has here: those that Linux has. 52 bits need `FEAT_LPA2`, at 64K `FEAT_LVA`.
 const fn accepted_va_bits(granule: GranuleSize) -> (&'static [u32], &'static str) {
     match granule {
-        GranuleSize::K4 => (&[39, 48], "39 or 48"),
-        GranuleSize::K16 => (&[36, 47, 48], "36, 47 or 48"),
-        GranuleSize::K64 => (&[42, 48], "42 or 48"),
+        GranuleSize::K4 => (&[39, 48, 52], "39, 48 or 52"),
+        GranuleSize::K16 => (&[36, 47, 48, 52], "36, 47, 48 or 52"),
+        GranuleSize::K64 => (&[42, 48, 52], "42, 48 or 52"),
     }
 }
 

@@ -98,8 +98,8 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
     let mut tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
     // Among others, what the identity map of the switch left in the TLB.
-    tables.come_online(ips(boot.cpu.output_bits()));
-    let mut map = Hotplug::new(tables, frames, boot.layout, boot.cpu.output_bits()).map_err(BringUpError::Frames)?;
+    tables.come_online(ips(boot.pa_bits()));
+    let mut map = Hotplug::new(tables, frames, boot.layout, boot.pa_bits()).map_err(BringUpError::Frames)?;
     for ram in boot.ram.as_slice() {
         map.add_boot_ram(*ram, boot.config.leaf).map_err(BringUpError::Populate)?;
     }

@@ -84,7 +84,7 @@ impl Report<'_> {
 }
 
 fn geometry(boot: &BootInfo, verdict: Verdict, report: &mut Object) {
-    let BootInfo { config, layout, registers, cpu, .. } = boot;
+    let BootInfo { config, layout, registers, .. } = boot;
     report.text(
         "result",
         match verdict {
@@ -96,7 +96,7 @@ fn geometry(boot: &BootInfo, verdict: Verdict, report: &mut Object) {
     );
     report.text("granule", config.granule.name());
     report.value("va_bits", config.va_bits);
-    report.value("pa_bits", cpu.output_bits());
+    report.value("pa_bits", boot.pa_bits());
     report.value("cpus", 1);
     report.value("struct_page_size", layout.struct_page_bytes());
     report.text(

@@ -81,7 +81,7 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> ! {
     let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
-    let devices = asked(boot);
+    let devices = asked(boot, &map);
     let before = Books::of(&map);
     let plans = plan::all(&mut map, &devices);
     if boot.config.plan {
@@ -102,10 +102,10 @@ struct Asked {
     name: String,
 }
 
-fn asked(boot: &BootInfo) -> Vec<Asked> {
+fn asked<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>) -> Vec<Asked> {
     let devices = CarveOut::all(boot).unwrap_or_else(|error| refuse(error));
     let name = |number| if devices.len() == 1 { String::new() } else { format!("device {number}: ") };
-    let asked = |(number, device)| Asked { device, request: request(boot, &device), name: name(number) };
+    let asked = |(number, device)| Asked { device, request: request(&boot.config, map, &device), name: name(number) };
     devices.iter().copied().enumerate().map(asked).collect()
 }
 

@@ -9,7 +9,7 @@ use vmemmap::altmap;
 use vmemmap::descriptor::OutputFormat;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64, Level, SUBSECTION_BYTES};
 use vmemmap::hotplug::LINEAR_PROTECTION;
-use vmemmap::layout::{Layout, VMEMMAP_END};
+use vmemmap::layout::{Layout, VMEMMAP_END, page_offset};
 use vmemmap::leaf::{Leaf, LeafPolicy, Stretch};
 use vmemmap::mapping::Mapping;
 use vmemmap::regime::Regime;
@@ -104,7 +104,7 @@ impl Altmap {
 
     fn cost(&self, range: PhysRange, granule: GranuleSize) -> Result<Cost, Stop> {
         let layout = self.layout(granule)?;
-        let mappable = layout.mappable(PA_BITS);
+        let mappable = layout.mappable(PA_BITS, page_offset(VA_BITS));
         if range.start() < mappable.start() || range.end() > mappable.end() {
             let why = "which the linear map can show with RAM from 1 GiB and 48 bits";
             return Err(Stop::refused(format!("{range} is outside {mappable}, {why}; choose a range inside")));
@@ -142,7 +142,7 @@ impl Altmap {
         let first = range.bytes().max(least - least % SUBSECTION_BYTES);
         let sizes = (0..64).map_while(|step| first.checked_add(step * SUBSECTION_BYTES));
         let ranges = sizes.map_while(|bytes| PhysRange::new(range.start(), bytes));
-        let mappable = layout.mappable(PA_BITS);
+        let mappable = layout.mappable(PA_BITS, page_offset(VA_BITS));
         let mut ranges = ranges.take_while(|range| range.end() <= mappable.end());
         ranges.find(|&range| self.fits(layout, range)).map(PhysRange::bytes)
     }

@@ -84,11 +84,8 @@ fn judge(text: &str, cpus: u32) -> Result<Verdict, String> {
 /// Geometries that exist.
 fn check_header(header: Header) -> Result<(), String> {
     let Header { granule, va_bits, pa_bits, cpus } = header;
-    let most = if pa_bits > 48 { 52 } else { 48 };
     match () {
-        () if !(25..=most).contains(&va_bits) => {
-            Err(format!("va_bits={va_bits}: {granule} tables take 25 to {most} bits"))
-        }
+        () if !(25..=52).contains(&va_bits) => Err(format!("va_bits={va_bits}: {granule} tables take 25 to 52 bits")),
         () if !(32..=52).contains(&pa_bits) => Err(format!("pa_bits={pa_bits}: output addresses have 32 to 52 bits")),
         () if !(1..=4).contains(&cpus) => Err(format!("cpus={cpus}: the adversary plays 1 to 4 CPUs")),
         () => Ok(()),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use vmemmap::decode::InWords;
-use vmemmap::descriptor::{Descriptor, OutputFormat};
+use vmemmap::descriptor::Descriptor;
 use vmemmap::granule::{GranuleSize, Level};
 use vmemmap::regime::Regime;
 
@@ -21,13 +21,24 @@ pub struct Decode {
     /// Level of that table [default: 2 for a block, else 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-1..=3))]
     level: Option<i8>,
+    /// Bits of a virtual address: with 52, descriptors have the layout of LPA2 (4K, 16K) or LPA (64K)
+    #[arg(long, value_name = "N", default_value_t = 48)]
+    va_bits: u32,
 }
 
 impl Decode {
     /// Runs the command.
     pub fn run(&self) -> Result<Status, Stop> {
-        println!("{:016x}  {}", self.descriptor, in_words(self.descriptor, self.granule, self.level())?);
+        println!("{:016x}  {}", self.descriptor, self.words()?);
         Ok(Status::Pass)
+    }
+
+    fn words(&self) -> Result<InWords, Stop> {
+        Ok(in_words(self.descriptor, self.regime()?, self.level()))
+    }
+
+    fn regime(&self) -> Result<Regime, Stop> {
+        Regime::of_size(self.granule, self.va_bits).map_err(|error| Stop::refused(error.to_string()))
     }
 
     /// Bits 1:0 are 01 in blocks only.
@@ -37,10 +48,9 @@ impl Decode {
     }
 }
 
-/// The descriptor in words, with output addresses of 48 bits.
-pub fn in_words(descriptor: u64, granule: GranuleSize, level: Level) -> Result<InWords, Stop> {
-    let regime = Regime::new(granule, 48, OutputFormat::Bits48).map_err(|error| Stop::refused(error.to_string()))?;
-    Ok(InWords::new(Descriptor::from_bits(descriptor), level, regime))
+/// The descriptor in words.
+pub fn in_words(descriptor: u64, regime: Regime, level: Level) -> InWords {
+    InWords::new(Descriptor::from_bits(descriptor), level, regime)
 }
 
 #[cfg(test)]
@@ -49,9 +59,21 @@ mod tests {
 
     #[test]
     fn a_block_is_read_as_a_block_without_being_told_the_level() {
-        let decode = |descriptor, level| Decode { descriptor, granule: GranuleSize::K4, level }.level();
+        let decode = |descriptor, level| Decode { descriptor, granule: GranuleSize::K4, level, va_bits: 48 }.level();
         assert_eq!(decode(0x00e8_0001_0020_0701, None), Level::L2);
         assert_eq!(decode(0x00e8_0001_0020_0703, None), Level::L3);
         assert_eq!(decode(0x00e8_0001_4000_0701, Some(1)), Level::L1);
+    }
+
+    #[test]
+    fn with_52_bits_the_layout_of_the_descriptor_is_that_of_the_granule() {
+        let words = |descriptor, granule, va_bits| {
+            Decode { descriptor, granule, level: None, va_bits }.words().map(|words| words.to_string())
+        };
+        let lpa2 = words(0x00ea_0001_0001_0603, GranuleSize::K16, 52);
+        assert_eq!(lpa2, Ok("page 0xa000100010000 16K RW PXN UXN AF DBM TCR.SH1 Normal-WB".to_owned()));
+        let lpa = words(0x00e8_0001_0001_a703, GranuleSize::K64, 52);
+        assert_eq!(lpa, Ok("page 0xa000100010000 64K RW PXN UXN AF DBM inner Normal-WB".to_owned()));
+        assert!(words(0x00e8_0001_0001_0703, GranuleSize::K64, 53).is_err_and(|stop| stop.why.contains("25 to 52")));
     }
 }

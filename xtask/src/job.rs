@@ -24,7 +24,7 @@ pub struct Job {
     /// Translation granule of the kernel: 4k, 16k or 64k
     #[arg(long, default_value = "64k", value_parser = granule)]
     pub granule: GranuleSize,
-    /// Bits of a virtual address: 39 or 48 with 4k, 36, 47 or 48 with 16k, 42 or 48 with 64k
+    /// Bits of a virtual address: 39 or 48 with 4k, 36, 47 or 48 with 16k, 42 or 48 with 64k; 52 with --cpu max
     #[arg(long, value_name = "N", default_value_t = 48)]
     pub va_bits: u32,
     /// QEMU's name of the CPU

@@ -89,7 +89,7 @@ pub fn compare(report: &Report) -> Option<Equal> {
     let altmap = difference("altmap", &[base_pfn.0, end_pfn.0, reserve, free, alloc, align], &linux.altmap);
     let memmap = difference("memmap", &[map.start.0, map.end.0], &linux.memmap);
     let first = difference("first leaves", &first[..], &linux.first[..]);
-    let last = difference("last leaf", &leaf(map.last), &linux.last);
+    let last = difference("last leaf", &map.last.map(leaf), &Some(linux.last));
     let linear = difference("linear map", &[report.linear.first, report.linear.last].map(leaf), &linux.linear);
     Some(Equal {
         altmap: altmap.is_none(),

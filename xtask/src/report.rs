@@ -183,9 +183,9 @@ pub struct Memmap {
     pub start: Bits,
     pub end: Bits,
     pub leaves: Vec<Leaves>,
-    /// Up to three.
+    /// Up to three; none where boot's struct pages serve.
     pub first: Vec<Leaf>,
-    pub last: Leaf,
+    pub last: Option<Leaf>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

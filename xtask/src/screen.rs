@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use vmemmap::descriptor::Descriptor;
 use vmemmap::granule::{GranuleSize, Level};
+use vmemmap::regime::Regime;
 
 use crate::linux::{self, Equal};
 use crate::report::{Altmap, Check, Cost, Device, Head, Leaf, Leaves, Proof, Report, Told};
@@ -80,7 +82,7 @@ fn head(head: &Head, shown: &Shown<'_>) -> Vec<String> {
         let _ = if found.lacks.is_empty() { Ok(()) } else { write!(machine, "   no {}", found.lacks.join(", ")) };
     }
     let levels = (head.va_bits - granule.shift()).div_ceil(granule.index_bits());
-    let tables = format!("TTBR1 {granule}, {} bit, {levels} levels", head.va_bits);
+    let tables = format!("TTBR1 {granule}, {} bit{}, {levels} levels", head.va_bits, feature(head));
     let (tcr, mair) = (registers.tcr_el1.0, registers.mair_el1.0);
     vec![
         row("machine", &machine),
@@ -94,6 +96,15 @@ fn device(device: &Device, granule: GranuleSize) -> String {
     let sections = plural(end.div_ceil(1 << section) - (base >> section), "section");
     let pages = bytes >> granule.shift();
     row("device", &format!("{} {base:#x}..{end:#x}   {}, {pages} pages, {sections}", device.source, human(bytes)))
+}
+
+/// What the CPU needs for so many bits.
+fn feature(head: &Head) -> &'static str {
+    match (head.va_bits, head.granule) {
+        (..=48, _) => "",
+        (_, GranuleSize::K64) => " LVA",
+        (_, GranuleSize::K4 | GranuleSize::K16) => " LPA2",
+    }
 }
 
 fn altmap(report: &Report, equal: Option<&Equal>) -> String {
@@ -118,20 +129,29 @@ fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
     let fits = width(&both) <= COLUMNS;
     let mut lines = vec![if fits { both } else { memmap }];
     if let (Some(first), Some(kind)) = (map.first.first(), map.leaves.first()) {
-        let words = in_brief(first.descriptor.0, granule, level_of(kind, granule));
+        let words = in_brief(first.descriptor.0, &report.head, level_of(kind, granule));
         lines.push(marked(line("  first", *first, &words), equal.map(|equal| equal.first)));
     }
-    let frame = format!("{:#x}", map.last.descriptor.0 & 0x0000_ffff_ffff_f000);
-    lines.push(marked(line("  last", map.last, &frame), equal.map(|equal| equal.last)));
+    if let Some(last) = map.last {
+        let regime = regime(&report.head);
+        let descriptor = Descriptor::from_bits(last.descriptor.0);
+        let frame = regime.map(|regime| descriptor.address(granule, regime.output()).to_string()).unwrap_or_default();
+        lines.push(marked(line("  last", last, &frame), equal.map(|equal| equal.last)));
+    }
     lines.extend((!fits).then(|| row("linear", &linear)));
     lines
 }
 
 /// The words of `decode` without kind and size, which stand in the line above.
-fn in_brief(descriptor: u64, granule: GranuleSize, level: Level) -> String {
-    let words = crate::decode::in_words(descriptor, granule, level).map(|words| words.to_string()).unwrap_or_default();
+fn in_brief(descriptor: u64, head: &Head, level: Level) -> String {
+    let words = regime(head).map(|regime| crate::decode::in_words(descriptor, regime, level).to_string());
+    let words = words.unwrap_or_default();
     let brief = words.split(' ').enumerate().filter(|(place, _)| ![0, 2].contains(place)).map(|(_, word)| word);
     brief.collect::<Vec<_>>().join(" ")
+}
+
+fn regime(head: &Head) -> Option<Regime> {
+    Regime::of_size(head.granule, head.va_bits).ok()
 }
 
 /// Columns that a line takes.
@@ -150,6 +170,9 @@ fn marked(line: String, equal: Option<bool>) -> String {
 }
 
 fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
+    if all.is_empty() {
+        return "none of its own: boot's serve".to_owned();
+    }
     let kind = |leaves: &Leaves| match (leaves.contiguous, level_of(leaves, granule)) {
         (true, _) => format!("{} of {}", plural(leaves.count, "run"), human(leaves.size.0)),
         (false, Level::L3) => format!("{} at L3", plural(leaves.count, "page")),

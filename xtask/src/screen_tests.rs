@@ -41,7 +41,7 @@ fn a_run_like_linuxs_is_marked_where_it_is_equal() {
 fn what_is_not_linuxs_is_marked_too() {
     let changes: [(Change, &str); 5] = [
         (|report| report.memmap.first[0].descriptor.0 ^= 1 << 55, "first leaves"),
-        (|report| report.memmap.last.va.0 += 1, "last leaf"),
+        (|report| report.memmap.last.as_mut().unwrap().va.0 += 1, "last leaf"),
         (|report| report.memmap.end.0 += 1, "memmap"),
         (|report| report.linear.last.descriptor.0 ^= 1 << 52, "linear map"),
         (|report| report.altmap.as_mut().unwrap().align = 1, "altmap"),
@@ -138,4 +138,17 @@ fn the_next_walk_names_what_is_not_its_default() {
     assert!(screen(|_| {}, &[]).contains("walk ffffffdfc0300000   gdb"));
     let changed: Change = |report| (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 47);
     assert!(screen(changed, &[]).contains("walk ffffffdfc0300000 --granule 16k --va-bits 47   gdb"));
+}
+
+#[test]
+fn a_machine_with_52_bits_is_named_and_its_descriptors_are_read_in_their_layout() {
+    let changed: Change = |report| {
+        (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 52);
+        report.memmap.last.as_mut().unwrap().descriptor.0 = 0x00ea_0001_0001_0603;
+    };
+    let text = screen(changed, &[]);
+    assert!(text.contains("TTBR1 16K, 52 bit LPA2, 4 levels   TCR"), "{text}");
+    assert!(text.contains("  0xa000100010000\n") && text.contains("TCR.SH1"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    assert!(screen(|report| report.head.va_bits = 52, &[]).contains("TTBR1 64K, 52 bit LVA, 3 levels"));
 }

@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::Value;
 use vmemmap::addr::{PhysAddr, VirtAddr};
 use vmemmap::decode::Cut;
-use vmemmap::descriptor::OutputFormat;
 use vmemmap::granule::GranuleSize;
 use vmemmap::regime::Regime;
 use vmemmap::walk;
@@ -15,9 +14,6 @@ use crate::qemu::held_file;
 use crate::qmp::Qmp;
 use crate::size;
 use crate::status::{Status, Stop};
-
-/// Bits of `TTBR1_EL1` that are the root's address.
-const ROOT: u64 = 0x0000_ffff_ffff_fffe;
 
 /// An address and how it is translated.
 #[derive(Args, Clone, Debug)]
@@ -53,7 +49,7 @@ impl Walk {
     fn regime(&self, held: Option<&Held>) -> Result<Regime, Stop> {
         let granule = self.granule.or(held.map(|held| held.regime.granule())).unwrap_or(GranuleSize::K64);
         let bits = self.va_bits.or(held.map(|held| held.regime.va_bits())).unwrap_or(48);
-        Regime::new(granule, bits, OutputFormat::Bits48).map_err(|error| Stop::refused(error.to_string()))
+        Regime::of_size(granule, bits).map_err(|error| Stop::refused(error.to_string()))
     }
 }
 
@@ -70,12 +66,9 @@ impl Held {
         let object: Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
         let granule = crate::job::granule(object["granule"].as_str()?).ok()?;
         let bits = u32::try_from(object["va_bits"].as_u64()?).ok()?;
-        let root = size::hex(object["registers"]["ttbr1_el1"].as_str()?).ok()?;
-        Some(Self {
-            regime: Regime::new(granule, bits, OutputFormat::Bits48).ok()?,
-            root: PhysAddr::new(root & ROOT),
-            qmp: object["hold"]["qmp"].as_str()?.to_owned(),
-        })
+        let regime = Regime::of_size(granule, bits).ok()?;
+        let ttbr1 = size::hex(object["registers"]["ttbr1_el1"].as_str()?).ok()?;
+        Some(Self { regime, root: regime.root(ttbr1), qmp: object["hold"]["qmp"].as_str()?.to_owned() })
     }
 
     fn walk(&self, va: VirtAddr) -> Result<walk::Walk, Stop> {

@@ -35,7 +35,6 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::descriptor::OutputFormat;
-use crate::granule::GranuleSize;
 use crate::observe::{self, Observer};
 use crate::regime::{Regime, RegimeError};
 use crate::trace::{Event, Header};
@@ -68,11 +67,8 @@ impl Check {
     ///
     /// [`RegimeError`] if there is no such geometry.
     pub fn new(header: Header) -> Result<Self, RegimeError> {
-        let output = match header.granule {
-            _ if header.pa_bits < 52 => OutputFormat::Bits48,
-            GranuleSize::K64 => OutputFormat::Lpa,
-            _ => OutputFormat::Lpa2,
-        };
+        let wide = header.pa_bits.max(header.va_bits) > 48;
+        let output = if wide { OutputFormat::wide(header.granule) } else { OutputFormat::Bits48 };
         Ok(Self {
             header,
             shadow: Shadow::new(Regime::new(header.granule, header.va_bits, output)?),

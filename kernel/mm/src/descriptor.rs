@@ -28,6 +28,26 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
+    /// The format with 52 bits that a granule has.
+    #[must_use]
+    #[inline]
+    pub const fn wide(granule: GranuleSize) -> Self {
+        match granule {
+            GranuleSize::K64 => Self::Lpa,
+            GranuleSize::K4 | GranuleSize::K16 => Self::Lpa2,
+        }
+    }
+
+    /// Bits of the largest output address that it can hold: 48 or 52.
+    #[must_use]
+    #[inline]
+    pub const fn most_bits(self) -> u32 {
+        match self {
+            Self::Bits48 => 48,
+            Self::Lpa | Self::Lpa2 => 52,
+        }
+    }
+
     #[inline]
     const fn pack(self, address: u64) -> u64 {
         match self {

@@ -28,6 +28,8 @@ mod adoption_tests;
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod lodging_tests;
 #[cfg(test)]
 mod protocol_tests;
@@ -118,7 +120,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
             self.sections.mark_early(self.tables.machine_mut(), new);
         }
-        self.sections.activate(self.tables.machine_mut(), range);
+        self.sections.activate(self.tables.machine(), range);
         Ok(())
     }
 

@@ -187,12 +187,13 @@ impl Layout {
         }
     }
 
-    /// Whether the two windows are apart, and both at or above `lowest`, the first address of the kernel half.
+    /// Whether the two windows are apart and translated, `lowest` being the first address of the kernel half: the vmemmap
+    /// wholly, the linear map at its end. (Linux's 52-bit kernel keeps its windows on a CPU with 48 bits.)
     #[must_use]
     pub const fn fits(&self, lowest: VirtAddr) -> bool {
         let (linear, vmemmap) = (self.linear, self.vmemmap);
-        let above = linear.start().value() >= lowest.value() && vmemmap.start().value() >= lowest.value();
-        above && !linear.contains(vmemmap.start()) && !vmemmap.contains(linear.start())
+        let translated = linear.end().value() > lowest.value() && vmemmap.start().value() >= lowest.value();
+        translated && !linear.contains(vmemmap.start()) && !vmemmap.contains(linear.start())
     }
 
     /// Bytes of memory that one page of vmemmap describes (256 KiB, 4 MiB, 64 MiB with 64-byte struct pages).
@@ -222,35 +223,44 @@ impl Layout {
         }
     }
 
-    /// The physical memory whose struct pages the vmemmap window has room for, as far as 52 bits reach.
-    #[must_use]
-    pub const fn describable(&self) -> PhysRange {
-        let frames = (self.vmemmap.bytes() >> self.struct_page_shift).cast_signed();
-        let (first, shift) = (self.first_frame().cast_signed(), self.granule.shift());
-        let most = 1_i64 << (52 - shift);
-        let end = if first + frames > most { most } else { first + frames };
-        let [start, end] = [if first < 0 { 0 } else { first }, if end < 0 { 0 } else { end }];
-        let [start, end] = [PhysAddr::new(start.cast_unsigned() << shift), PhysAddr::new(end.cast_unsigned() << shift)];
-        match PhysRange::between(start, end) {
-            Some(range) => range,
-            None => PhysRange::EMPTY,
-        }
-    }
-
-    /// The physical memory that the linear map can show on a CPU with `pa_bits` bits of physical address.
+    /// The physical memory that the linear map can show, on a CPU with `pa_bits` bits of physical address that translates
+    /// addresses from `lowest` on: Linux's `arch_get_mappable_range()`.
     #[must_use]
     #[inline]
-    pub const fn mappable(&self, pa_bits: u32) -> PhysRange {
-        let most = 1_u64 << pa_bits;
-        // A "negative" memstart leaves the window's lower part to addresses that don't exist.
-        let negative = self.memstart >> 63 == 1;
-        let start = if negative { 0 } else { self.memstart };
-        let end = self.memstart.wrapping_add(self.linear.bytes());
-        let end = if end > most { most } else { end };
-        match PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)) {
-            Some(range) => range,
-            None => PhysRange::EMPTY,
-        }
+    pub const fn mappable(&self, pa_bits: u32, lowest: VirtAddr) -> PhysRange {
+        let first = if lowest.value() > self.linear.start().value() { lowest } else { self.linear.start() };
+        physical(self.physical_address(first), self.physical_address(self.linear.end()), pa_bits)
+    }
+
+    /// The physical memory whose struct pages lie in the vmemmap: what memory without a linear map is limited to (Linux
+    /// asks nothing at the lower end there, and struct pages of what lies below memstart would land below the vmemmap).
+    /// It is the whole window that counts: who gives a part of it away, as Linux's fallback does below `VMALLOC_END`,
+    /// takes the narrower layout.
+    #[must_use]
+    #[inline]
+    pub const fn describable(&self) -> PhysRange {
+        let shift = self.granule.shift();
+        let first = self.first_frame() << shift;
+        let end = first.wrapping_add((self.vmemmap.bytes() >> self.struct_page_shift) << shift);
+        physical(PhysAddr::new(first), PhysAddr::new(end), MOST_PA_BITS)
+    }
+}
+
+/// Bits of the largest physical address of the architecture's tables here.
+const MOST_PA_BITS: u32 = 52;
+
+/// What exists, where there are `pa_bits` bits of physical address, from `start` to `end`, which may be negative.
+#[inline]
+const fn physical(start: PhysAddr, end: PhysAddr, pa_bits: u32) -> PhysRange {
+    let (start, end, most) = (start.value().cast_signed(), end.value().cast_signed(), 1 << pa_bits);
+    let start = if start < 0 { 0 } else { start };
+    let end = if end > most { most } else { end };
+    if start >= end {
+        return PhysRange::EMPTY;
+    }
+    match PhysRange::between(PhysAddr::new(start.cast_unsigned()), PhysAddr::new(end.cast_unsigned())) {
+        Some(range) => range,
+        None => PhysRange::EMPTY,
     }
 }
 
@@ -333,6 +343,9 @@ pub const fn memstart(granule: GranuleSize, va_bits: u32, actual_va_bits: u32, r
     start.wrapping_sub(page_offset(actual_va_bits).since(page_offset(va_bits)))
 }
 
+#[cfg(test)]
+#[path = "layout_limits_tests.rs"]
+mod limits_tests;
 #[cfg(test)]
 #[path = "layout_tests.rs"]
 mod tests;

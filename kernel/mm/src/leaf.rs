@@ -414,8 +414,9 @@ mod tests {
             for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
                 let sizes = LeafSizes::memmap(granule, policy);
                 let (page, largest) = (granule.bytes(), 128.max(sizes.kinds()[0].bytes(granule) / granule.bytes()));
-                let pairs = (0..=largest).flat_map(|offset| (0..3 * largest).map(move |size| (offset, size)));
-                for (offset, pages) in thinned(pairs) {
+                let pairs =
+                    thinned(0..=largest).flat_map(|offset| thinned(0..3 * largest).map(move |size| (offset, size)));
+                for (offset, pages) in pairs {
                     let bytes = pages * page;
                     for va in [offset * page, (offset * page).wrapping_neg().wrapping_sub(bytes)].map(VirtAddr::new) {
                         let mut cut = [0; LeafSizes::MOST];

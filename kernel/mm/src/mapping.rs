@@ -79,7 +79,7 @@ impl Mapping {
 
     /// Takes away the leaves that [`map`](Self::map) wrote, and the tables that are empty then.
     pub(crate) fn unmap<M: Machine, F: Frames>(&self, tables: &mut Tables<M>, frames: &mut F) -> u64 {
-        tables.unmap(self.stretches(), Stretches::NONE, frames);
+        tables.unmap(self.stretches());
         tables.prune(self.va, frames)
     }
 

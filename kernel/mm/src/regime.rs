@@ -20,6 +20,8 @@ pub struct Regime {
     granule: GranuleSize,
     va_bits: u32,
     output: OutputFormat,
+    /// Follows from the others: every walk asks for it.
+    start_level: Level,
 }
 
 /// The system registers that make a CPU translate the kernel half by a root table.
@@ -73,11 +75,23 @@ impl Regime {
         if !fits {
             return Err(RegimeError::Output { output, granule });
         }
-        let most = if matches!(output, OutputFormat::Bits48) { 48 } else { 52 };
+        let most = output.most_bits();
         if va_bits < 25 || va_bits > most {
             return Err(RegimeError::VaBits { va_bits, granule, most });
         }
-        Ok(Self { granule, va_bits, output })
+        Ok(Self { granule, va_bits, output, start_level: start_level(granule, va_bits) })
+    }
+
+    /// The regime with this granule and input size, and with 52-bit descriptors only where that many bits of input need
+    /// them: boot's.
+    ///
+    /// # Errors
+    ///
+    /// [`RegimeError::VaBits`] outside 25..=52 bits.
+    #[inline]
+    pub const fn of_size(granule: GranuleSize, va_bits: u32) -> Result<Self, RegimeError> {
+        let output = if va_bits > 48 { OutputFormat::wide(granule) } else { OutputFormat::Bits48 };
+        Self::new(granule, va_bits, output)
     }
 
     /// The granule.
@@ -102,17 +116,10 @@ impl Regime {
     }
 
     /// The level of the root: 4 − ⌈(VA − granule shift) / (granule shift − 3)⌉.
-    ///
-    /// # Panics
-    ///
-    /// Never: a regime that exists starts at level -1 or below it in the tree.
     #[must_use]
     #[inline]
     pub const fn start_level(self) -> Level {
-        let bits = self.va_bits - self.granule.shift();
-        #[allow(clippy::cast_possible_wrap, reason = "1 to 5 levels")]
-        let levels = bits.div_ceil(self.granule.index_bits()) as i8;
-        Level::new(4 - levels).expect("1 to 5 levels")
+        self.start_level
     }
 
     /// Descriptors in a table of `level`: the root may have fewer than the others.
@@ -183,6 +190,15 @@ impl Regime {
         Registers { mair: MAIR, tcr: self.tcr(ips), ttbr1: root }
     }
 
+    /// The root that a value of `TTBR1_EL1` names: what [`Regime::registers`] packed.
+    #[must_use]
+    #[inline]
+    pub const fn root(self, ttbr1: u64) -> PhysAddr {
+        let low = ttbr1 & 0x0000_ffff_ffff_ffff & !(self.root_alignment() - 1);
+        let high = if self.output.most_bits() > 48 { (ttbr1 >> 2 & 0xf) << 48 } else { 0 };
+        PhysAddr::new(low | high)
+    }
+
     /// `TCR_EL1` with both halves walkable and hardware updates of AF and dirty state off; `ips` is the encoding of the
     /// output size (0 = 32 bits to 6 = 52 bits). Note that `TG1` has another encoding than `TG0`.
     #[must_use]
@@ -209,18 +225,20 @@ impl Regime {
     }
 }
 
+const fn start_level(granule: GranuleSize, va_bits: u32) -> Level {
+    let bits = va_bits - granule.shift();
+    #[allow(clippy::cast_possible_wrap, reason = "1 to 5 levels")]
+    let levels = bits.div_ceil(granule.index_bits()) as i8;
+    Level::new(4 - levels).expect("a regime that exists has 1 to 5 levels")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use GranuleSize::{K4, K16, K64};
 
     fn regime(granule: GranuleSize, va_bits: u32) -> Regime {
-        let output = match (va_bits, granule) {
-            (52, K64) => OutputFormat::Lpa,
-            (52, _) => OutputFormat::Lpa2,
-            _ => OutputFormat::Bits48,
-        };
-        Regime::new(granule, va_bits, output).unwrap()
+        Regime::of_size(granule, va_bits).unwrap()
     }
 
     /// Every row of the geometry table: granule, VA bits, start level, root entries, root bytes.
@@ -269,6 +287,30 @@ mod tests {
             assert_eq!(regime(granule, bits).tcr(0), tcr, "{granule}/{bits}");
         }
         assert_eq!(regime(K64, 48).tcr(5), 0x0000_01b5_f550_7510 & !(0b11 << 39), "measured on Linux, less HA and HD");
+    }
+
+    /// T1SZ 12, T0SZ 16 as ever, IPS 6; DS (bit 59) changes the descriptors of 4K and 16K, and is RES0 at 64K.
+    #[test]
+    fn tcr_of_52_bits_asks_for_the_descriptors_that_the_format_writes() {
+        let rows = [
+            (K4, 0x0800_0036_b54c_3510, OutputFormat::Lpa2),
+            (K16, 0x0800_0036_754c_b510, OutputFormat::Lpa2),
+            (K64, 0x0000_0036_f54c_7510, OutputFormat::Lpa),
+        ];
+        for (granule, tcr, output) in rows {
+            let regime = regime(granule, 52);
+            assert_eq!((regime.tcr(6), regime.output()), (tcr, output), "{granule}");
+        }
+    }
+
+    /// RKBLCR: bits 51:48 of the root in bits 5:2, which a root of 64 bytes or more leaves free.
+    #[test]
+    fn a_root_above_48_bits_is_folded_into_ttbr1() {
+        let root = PhysAddr::new(0x000a_0000_4000_0000);
+        let ttbr1 = regime(K4, 52).registers(root, 6).ttbr1;
+        assert_eq!(ttbr1, 0x4000_0000 | 0xa << 2);
+        assert_eq!(regime(K4, 52).root(ttbr1), root);
+        assert_eq!(regime(K4, 48).root(0xabcd_0000_4000_0001).value(), 0x4000_0000, "ASID and CnP are no address");
     }
 
     /// 64K: L1 63, L2 7934, L3 48; 16K: 1, 2039, 2016, 768; 4K: 507, 511, 24: the walk of Linux's first vectors.

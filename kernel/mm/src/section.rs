@@ -9,6 +9,7 @@
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::frames::{OutOfFrames, take_zeroed};
 use crate::granule::{Granule, GranuleSize, SUBSECTION_BYTES, SUBSECTION_SHIFT};
+use crate::lifetime::{self, MemoryWord};
 use crate::seam::{Frames, Machine, Memory};
 
 /// Set in a record's last word: the section holds boot RAM, and its struct pages came with it.
@@ -174,14 +175,14 @@ impl Sections {
     }
 
     /// Makes every pfn of `range` valid. Its sections must have records and its struct pages must be initialised: a
-    /// reader that finds a pfn valid also finds its struct page (release ordering).
-    pub fn activate<M: Memory>(&self, memory: &mut M, range: PhysRange) {
-        self.change(memory, range, |bits, mask| bits | mask);
+    /// reader that finds a pfn valid also finds its struct page.
+    pub fn activate<M: Memory>(&self, memory: &M, range: PhysRange) {
+        self.each_word(memory, range, |word, mask| lifetime::activate(&word, mask));
     }
 
     /// Makes every pfn of `range` invalid, but for those in early sections.
-    pub fn deactivate<M: Memory>(&self, memory: &mut M, range: PhysRange) {
-        self.change(memory, range, |bits, mask| bits & !mask);
+    pub fn deactivate<M: Memory>(&self, memory: &M, range: PhysRange) {
+        self.each_word(memory, range, |word, mask| lifetime::deactivate(&word, mask));
     }
 
     /// Marks the sections of `range` as early: valid over their whole span, as Linux's boot sections are.
@@ -203,24 +204,25 @@ impl Sections {
         let section = subsection >> self.shape.subsection_bits;
         let Some(record) = self.record(memory, &mut Cursor::new(), section) else { return false };
         let bit = subsection & ((1 << self.shape.subsection_bits) - 1);
-        memory.load(record.add(bit / 64 * 8)) >> (bit % 64) & 1 == 1
-            || memory.load(record.add(self.shape.flags())) & EARLY != 0
+        let word = MemoryWord { memory, at: record.add(bit / 64 * 8) };
+        lifetime::is_active(&word, 1 << (bit % 64)) || memory.load(record.add(self.shape.flags())) & EARLY != 0
     }
 
     /// Whether every sub-section of `range` is active.
     pub fn is_wholly_active<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
         let mut cursor = Cursor::new();
-        self.words(range).all(|word| self.load(memory, &mut cursor, word) & word.mask == word.mask)
+        self.words(range).all(|word| {
+            let at = self.address(memory, &mut cursor, word);
+            at.is_some_and(|at| lifetime::is_active(&MemoryWord { memory, at }, word.mask))
+        })
     }
 
-    /// Applies `update(old bits, mask)` to each bitmap word of `range`.
-    fn change<M: Memory>(&self, memory: &mut M, range: PhysRange, update: impl Fn(u64, u64) -> u64) {
+    /// Visits each bitmap word of `range` that has a record, with the bits that are meant.
+    fn each_word<'m, M: Memory>(&self, memory: &'m M, range: PhysRange, visit: impl Fn(MemoryWord<'m, M>, u64)) {
         let mut cursor = Cursor::new();
         for word in self.words(range) {
-            if let Some(record) = self.record(memory, &mut cursor, word.section) {
-                let at = record.add(word.index * 8);
-                let bits = memory.load(at);
-                memory.store(at, update(bits, word.mask));
+            if let Some(at) = self.address(memory, &mut cursor, word) {
+                visit(MemoryWord { memory, at }, word.mask);
             }
         }
     }
@@ -242,7 +244,13 @@ impl Sections {
     /// The bits of a bitmap word; 0 where there is no record.
     #[inline]
     fn load<M: Memory>(&self, memory: &M, cursor: &mut Cursor, word: Word) -> u64 {
-        self.record(memory, cursor, word.section).map_or(0, |record| memory.load(record.add(word.index * 8)))
+        self.address(memory, cursor, word).map_or(0, |at| memory.load(at))
+    }
+
+    /// Where a bitmap word is, if its section has a record.
+    #[inline]
+    fn address<M: Memory>(&self, memory: &M, cursor: &mut Cursor, word: Word) -> Option<PhysAddr> {
+        self.record(memory, cursor, word.section).map(|record| record.add(word.index * 8))
     }
 
     /// The number of the first sub-section of a bitmap word.

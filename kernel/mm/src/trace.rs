@@ -57,7 +57,8 @@ pub struct Header {
     pub granule: GranuleSize,
     /// Bits of an input address.
     pub va_bits: u32,
-    /// Bits of an output address. 52 says that descriptors have the layout of `FEAT_LPA` or `FEAT_LPA2`.
+    /// Bits of an output address. More than 48, here or of an input address, say that descriptors have the layout of
+    /// `FEAT_LPA` or `FEAT_LPA2`.
     pub pa_bits: u32,
     /// CPUs, numbered from 0.
     pub cpus: u32,

@@ -169,13 +169,17 @@ pub fn depopulate<M: Machine, F: Frames>(
     let memmap = memmap.beside(shared);
     match &mut storage {
         Storage::Altmap(altmap) => {
-            tables.unmap(memmap.interior_stretches(), memmap.edge_stretches(), frames);
+            if memmap.own_edge_count() == 0 {
+                tables.unmap(memmap.interior_stretches());
+            } else {
+                tables.unmap_frames(memmap.interior_stretches(), memmap.edge_stretches(), frames);
+            }
             if let Some(used) = altmap.in_use(M::Granule::SIZE) {
                 tables.machine_mut().freed(used);
             }
             *altmap = altmap.emptied();
         }
-        Storage::Ram => tables.unmap(Stretches::NONE, memmap.stretches(), frames),
+        Storage::Ram => tables.unmap_frames(Stretches::NONE, memmap.stretches(), frames),
     }
     let freed = tables.prune(memmap.mapped(), frames);
     (storage, freed)

@@ -68,7 +68,8 @@ impl Case {
         let geometry = GEOMETRIES[seed as usize % GEOMETRIES.len()];
         let mut random = Random::new(seed);
         let cpus = 1 + random.below(3);
-        let header = Header { granule: geometry.granule, va_bits: geometry.va_bits, pa_bits: 48, cpus: cpus as u32 };
+        let Geometry { granule, va_bits, pa_bits, .. } = geometry;
+        let header = Header { granule, va_bits, pa_bits, cpus: cpus as u32 };
         let mut program = Program::new(geometry, cpus);
         let mut events = vec![Event::Trace(header)];
         events.extend(program.opening(&mut random));
@@ -83,7 +84,7 @@ impl Case {
         let mut random = Random::new(!seed);
         let others = Rule::ALL.iter().filter(|rule| rule.code().starts_with('E') && !ENDS.contains(rule));
         let mut adversary = others.copied().chain(self.without).fold(Adversary::new(header), Adversary::without);
-        let mut machine = Machine::new(self.geometry, ROOT, self.cpus);
+        let mut machine = Machine::new(self.geometry, self.geometry.at(ROOT), self.cpus);
         for (number, event) in self.events.iter().enumerate() {
             if adversary.step(*event).is_err() {
                 return Ok(());
@@ -154,7 +155,7 @@ impl Case {
 fn whatever_a_machine_shows_the_adversary_has_thought_of() {
     let times = std::env::var("VMEMMAP_THOROUGH").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     let mut counts = Counts::default();
-    for seed in 0..1_500 * times {
+    for seed in 0..3_000 * times {
         let case = Case::random(seed, None);
         if let Err(escape) = case.run(seed, &mut counts) {
             panic!("seed {seed}: {}", case.shrunk(escape));

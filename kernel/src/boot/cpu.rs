@@ -4,6 +4,7 @@ use aarch64_cpu::registers::{
     ID_AA64DFR0_EL1, ID_AA64ISAR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64MMFR2_EL1, MIDR_EL1, Readable,
 };
 use tock_registers::fields::Field;
+use vmemmap::descriptor::OutputFormat;
 use vmemmap::granule::GranuleSize;
 
 /// The features of the CPU that matter here.
@@ -69,10 +70,20 @@ impl Cpu {
         }
     }
 
-    /// Bits of a physical address that tables without 52-bit descriptors can use: what `TCR.IPS` is set to.
+    /// Whether it has 52-bit virtual addresses with pages of this size.
     #[must_use]
-    pub fn output_bits(&self) -> u32 {
-        self.pa_bits.min(48)
+    pub fn has_52_bits(&self, granule: GranuleSize) -> bool {
+        match granule {
+            GranuleSize::K4 => self.lpa2_4k,
+            GranuleSize::K16 => self.lpa2_16k,
+            GranuleSize::K64 => self.lva,
+        }
+    }
+
+    /// Bits of a physical address that tables with these descriptors can use: what `TCR.IPS` is set to.
+    #[must_use]
+    pub fn output_bits(&self, output: OutputFormat) -> u32 {
+        self.pa_bits.min(output.most_bits())
     }
 }
 
@@ -100,6 +111,9 @@ pub fn qemu_cpus_with(granule: GranuleSize) -> &'static str {
         GranuleSize::K16 => "cortex-a35, cortex-a76, neoverse-n1 or max",
     }
 }
+
+/// CPUs of QEMU with 52-bit virtual addresses, at every granule.
+pub const QEMU_CPUS_WITH_52_BITS: &str = "max";
 
 fn pa_bits(pa_range: u8) -> u32 {
     match pa_range {

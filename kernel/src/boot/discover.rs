@@ -1,7 +1,6 @@
 //! What machine this is, and whether it can do what was asked.
 
 use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr};
-use vmemmap::descriptor::OutputFormat;
 use vmemmap::layout::{self, Layout};
 use vmemmap::regime::Regime;
 
@@ -31,6 +30,9 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     if !cpu.has(config.granule) {
         return Err(Refusal::Granule(config.granule));
     }
+    if config.va_bits > 48 && !cpu.has_52_bits(config.granule) {
+        return Err(Refusal::Wide(config.granule));
+    }
     let plan = plan(&config, &cpu, &tree, console)?;
     let built = tables::build(&plan)?;
     let info = BootInfo {
@@ -49,7 +51,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     };
     // SAFETY: called once, before the kernel starts.
     unsafe { info::store(&info) }
-    Ok(Switch::new(plan.regime, cpu::ips(cpu.output_bits()), &built))
+    Ok(Switch::new(plan.regime, cpu::ips(cpu.output_bits(plan.regime.output())), &built))
 }
 
 /// Refuses a machine that the image can't run on, whatever it is asked to do.
@@ -80,10 +82,10 @@ fn console_address(registers: PhysAddr, plan: &Plan) -> VirtAddr {
 fn plan(config: &Config, cpu: &Cpu, tree: &DeviceTree, console: Option<PhysAddr>) -> Result<Plan, Refusal<'static>> {
     let granule = config.granule;
     let ram = our_ram(config, tree)?;
-    let regime = Regime::new(granule, config.va_bits, OutputFormat::Bits48).expect("the boot arguments were checked");
+    let regime = Regime::of_size(granule, config.va_bits).expect("the boot arguments were checked");
     let memstart = layout::memstart(granule, config.va_bits, config.va_bits, span(&ram));
     let layout = Layout::linux(granule, config.va_bits, memstart);
-    check_linear_map(&layout, cpu, &ram)?;
+    check_linear_map(&layout, regime, cpu, &ram)?;
     let mut free = ram;
     free.remove(image::whole())?;
     free.remove(tree.range())?;
@@ -111,8 +113,8 @@ fn span(ram: &Ranges) -> PhysRange {
     edges.and_then(|(first, last)| PhysRange::between(first.start(), last.end())).expect("the image lies in RAM")
 }
 
-fn check_linear_map(layout: &Layout, cpu: &Cpu, ram: &Ranges) -> Result<(), Refusal<'static>> {
-    let reach = layout.mappable(cpu.output_bits());
+fn check_linear_map(layout: &Layout, regime: Regime, cpu: &Cpu, ram: &Ranges) -> Result<(), Refusal<'static>> {
+    let reach = layout.mappable(cpu.output_bits(regime.output()), regime.lowest());
     let inside = |range: &PhysRange| reach.start() <= range.start() && range.end() <= reach.end();
     match ram.as_slice().iter().find(|range| !inside(range)) {
         None => Ok(()),

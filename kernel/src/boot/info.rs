@@ -54,6 +54,12 @@ pub struct Registers {
 }
 
 impl BootInfo {
+    /// Bits of a physical address that the tables can use on this CPU.
+    #[must_use]
+    pub fn pa_bits(&self) -> u32 {
+        self.cpu.output_bits(self.regime.output())
+    }
+
     /// RAM that is ours and that nothing occupies: neither the image, the device tree nor the first tables.
     ///
     /// # Errors

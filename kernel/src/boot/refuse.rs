@@ -24,6 +24,8 @@ pub enum Refusal<'a> {
     Config(ConfigError<'a>),
     /// The CPU does not have the granule.
     Granule(GranuleSize),
+    /// The CPU does not have 52-bit virtual addresses with this granule.
+    Wide(GranuleSize),
     /// RAM in too many pieces.
     Ranges,
     /// The image or the device tree lies outside of the RAM that is ours.
@@ -62,6 +64,12 @@ impl fmt::Display for Refusal<'_> {
                 f,
                 "this CPU has no {granule} pages: choose another granule, or one of QEMU's CPUs that have them: {}",
                 cpu::qemu_cpus_with(granule)
+            ),
+            Self::Wide(granule) => write!(
+                f,
+                "this CPU has no 52-bit addresses with {granule} pages ({}): choose fewer --va-bits, or one of QEMU's CPUs that have them: {}",
+                if granule == GranuleSize::K64 { "FEAT_LVA" } else { "FEAT_LPA2" },
+                cpu::QEMU_CPUS_WITH_52_BITS
             ),
             Self::Ranges => write!(f, "RAM or what is reserved in it lies in more than {MAX_RANGES} pieces"),
             Self::OutsideRam { what, range, ram_bytes } => {

@@ -152,7 +152,8 @@ fn map_console<G: Granule>(
     half.map(frames, &Mapping::new(regime, va, registers.align_down(page), LeafPolicy::Pages, protection))
 }
 
-/// The page of the image that holds the switch, at its physical address.
+/// The page of the image that holds the switch, at its physical address: below 2^48, by the boot protocol of Linux. Its
+/// descriptors have the format of the kernel half: `TCR.DS` is one bit for both.
 fn map_identity<G: Granule>(plan: &Plan, frames: &mut Bump) -> Result<PhysAddr, Refusal<'static>> {
     let regime = Regime::new(G::SIZE, TTBR0_VA_BITS, plan.regime.output());
     let regime = regime.expect("48 bits go with every granule");

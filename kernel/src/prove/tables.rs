@@ -4,6 +4,7 @@ use alloc::format;
 
 use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use vmemmap::altmap::Altmap;
+use vmemmap::descriptor::OutputFormat;
 use vmemmap::granule::Granule;
 use vmemmap::layout::Layout;
 use vmemmap::leaf::Stretches;
@@ -127,18 +128,21 @@ fn samples(layout: &Layout, range: PhysRange) -> impl Iterator<Item = PhysAddr> 
 /// Every leaf of `stretches` must be what Linux writes for kernel data, Normal write-back, read-write, never executable,
 /// with the Contiguous bit where a run was planned and nowhere else.
 pub fn attributes_agree<M: Machine>(tables: &Tables<M>, stretches: &Stretches, failures: &mut Failures) {
-    const DATA: u64 = 0x00e8_0000_0000_0700;
     const CONTIGUOUS: u64 = 1 << 52;
-    const ADDRESS_AND_TYPE: u64 = 0x0000_ffff_ffff_f003;
+    // With LPA2 bits 49:48 and 9:8 are the address's, and shareability is TCR's.
+    let (data, address_and_type) = match tables.regime().output() {
+        OutputFormat::Bits48 | OutputFormat::Lpa => (0x00e8_0000_0000_0700, 0x0000_ffff_ffff_f003),
+        OutputFormat::Lpa2 => (0x00e8_0000_0000_0400, 0x0003_ffff_ffff_f303),
+    };
     let wrong = failures.len();
     for stretch in stretches.clone() {
-        let expected = DATA | if stretch.leaf.contiguous { CONTIGUOUS } else { 0 };
+        let expected: u64 = data | if stretch.leaf.contiguous { CONTIGUOUS } else { 0 };
         let one = core::iter::once(stretch);
         let step = 1_u64 << M::Granule::SIZE.level_shift(stretch.leaf.level);
         let vas = one.flat_map(|s| (0..s.descriptors(M::Granule::SIZE)).map(move |index| s.va.add(index * step)));
         for va in vas {
             let bits = tables.walk(va).translation().map_or(0, |(step, _)| step.descriptor.bits());
-            if bits & !ADDRESS_AND_TYPE != expected && failures.len() < wrong + super::books::MOST_FAILURES {
+            if bits & !address_and_type != expected && failures.len() < wrong + super::books::MOST_FAILURES {
                 failures.push(format!("the leaf at {va} is {bits:016x}: its attributes should be {expected:016x}"));
             }
         }

@@ -66,7 +66,7 @@ pub fn tell_watched<A: Around, G: Granule>(boot: &'static BootInfo) -> ! {
 /// Tells what there is before the first operation.
 fn start<G: Granule>(boot: &BootInfo, machine: &El1<G>) {
     let (granule, va_bits) = (boot.regime.granule(), boot.regime.va_bits());
-    let header = Header { granule, va_bits, pa_bits: boot.cpu.output_bits(), cpus: 1 };
+    let header = Header { granule, va_bits, pa_bits: boot.pa_bits(), cpus: 1 };
     WATCH.lock().trace = boot.config.trace;
     if boot.config.checked {
         give_the_heap_room(boot);
@@ -74,7 +74,7 @@ fn start<G: Granule>(boot: &BootInfo, machine: &El1<G>) {
     }
     told(Event::Trace(header));
     // As the core will say them when this CPU comes online: of TCR_EL1 only EPD0 differs, which is about the other half.
-    told(Event::seen(0, &observe::Event::Registers(boot.regime.registers(boot.root, ips(boot.cpu.output_bits())))));
+    told(Event::seen(0, &observe::Event::Registers(boot.regime.registers(boot.root, ips(boot.pa_bits())))));
     existing(boot.regime, boot.root, &|slot| machine.read(slot), &mut told);
 }
 

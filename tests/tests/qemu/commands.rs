@@ -297,8 +297,13 @@ fn instructions(boot: &Boot, image: &Path) -> Result<String, Failed> {
     Ok(format!("add {}, remove {}", counts[0], counts[1]))
 }
 
+/// One after the other: what is held is written down in one place.
 fn hold_walk_and_quit() -> Result<(), Failed> {
-    let mut child = command("qemu --granule 64k --hold --json")?.stdout(Stdio::piped()).spawn()?;
+    ["--granule 64k", "--granule 4k --va-bits 52 --cpu max"].into_iter().try_for_each(hold_and_walk)
+}
+
+fn hold_and_walk(flags: &str) -> Result<(), Failed> {
+    let mut child = command(&format!("qemu {flags} --hold --json"))?.stdout(Stdio::piped()).spawn()?;
     let pipe = child.stdout.take().ok_or("no pipe")?;
     let line = std::io::BufRead::lines(std::io::BufReader::new(pipe)).next().ok_or("the machine is not held")??;
     let object: Value = serde_json::from_str(&line)?;

@@ -10,24 +10,42 @@ use crate::{TIME_LIMIT, built};
 const CPUS: [&str; 7] = ["cortex-a53", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1", "a64fx", "max"];
 /// Of them, those without 16K pages.
 const WITHOUT_16K: [&str; 4] = ["cortex-a53", "cortex-a57", "cortex-a72", "a64fx"];
-const GEOMETRIES: [(&str, u32); 7] =
-    [("4k", 39), ("4k", 48), ("16k", 36), ("16k", 47), ("16k", 48), ("64k", 42), ("64k", 48)];
+/// Of them, those with 52-bit addresses at every granule (`FEAT_LVA`, `FEAT_LPA2`).
+const WITH_52_BITS: [&str; 1] = ["max"];
+const GEOMETRIES: [(&str, u32); 10] = [
+    ("4k", 39),
+    ("4k", 48),
+    ("4k", 52),
+    ("16k", 36),
+    ("16k", 47),
+    ("16k", 48),
+    ("16k", 52),
+    ("64k", 42),
+    ("64k", 48),
+    ("64k", 52),
+];
 
 /// The same job with something else about the machine.
-const VARIANTS: [(&str, &str); 6] = [
+const VARIANTS: [(&str, &str); 10] = [
     ("128m_of_ram", "--memory 128M"),
     ("8g_of_ram", "--memory 8G"),
     ("entered_at_el2", "--virtualization"),
     ("entered_at_el2_on_max", "--virtualization --cpu max"),
     ("base_pages_only", "--leaf pages"),
     ("sparse_256g", "--device-size 256G"),
+    ("52_bits_entered_at_el2", "--va-bits 52 --cpu max --virtualization"),
+    ("52_bits_in_base_pages", "--va-bits 52 --cpu max --leaf pages --device-size 1G"),
+    ("52_bits_and_8g_of_ram", "--va-bits 52 --cpu max --memory 8G"),
+    ("52_bits_checked", "--va-bits 52 --cpu max --checked"),
 ];
 
 /// The tests of this room.
 pub fn trials() -> Vec<Trial> {
     let cpus = CPUS.into_iter().flat_map(|cpu| {
-        let has = move |granule| granule != "16k" || !WITHOUT_16K.contains(&cpu);
-        GEOMETRIES.into_iter().filter(move |(granule, _)| has(*granule)).map(move |(granule, va_bits)| {
+        let has = move |(granule, va_bits): &(&str, u32)| {
+            (*granule != "16k" || !WITHOUT_16K.contains(&cpu)) && (*va_bits <= 48 || WITH_52_BITS.contains(&cpu))
+        };
+        GEOMETRIES.into_iter().filter(has).map(move |(granule, va_bits)| {
             let flags = format!("--cpu {cpu} --granule {granule} --va-bits {va_bits}");
             Trial::test(format!("machines::{cpu}::{granule}_{va_bits}"), move || passes(&flags))
         })

@@ -20,7 +20,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 const THREADS: usize = 2;
 
 /// Name and flags of each machine; the last maps nothing by blocks, so that QEMU's TLB shows every wrong address.
-const CONFIGURATIONS: [(&str, &str); 9] = [
+const CONFIGURATIONS: [(&str, &str); 12] = [
     ("4k::cortex-a72", "--granule 4k --cpu cortex-a72"),
     ("64k::cortex-a72", "--granule 64k --cpu cortex-a72"),
     ("4k::neoverse-n1", "--granule 4k --cpu neoverse-n1"),
@@ -29,6 +29,9 @@ const CONFIGURATIONS: [(&str, &str); 9] = [
     ("4k::max", "--granule 4k --cpu max"),
     ("16k::max", "--granule 16k --cpu max"),
     ("64k::max", "--granule 64k --cpu max"),
+    ("4k_52::max", "--granule 4k --cpu max --va-bits 52"),
+    ("16k_52::max", "--granule 16k --cpu max --va-bits 52"),
+    ("64k_52::max", "--granule 64k --cpu max --va-bits 52"),
     ("4k::neoverse-n1-pages", "--granule 4k --cpu neoverse-n1 --leaf pages"),
 ];
 

@@ -11,10 +11,13 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 34] = [
+const REFUSED: [(&str, &str, i32, &str); 37] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
-    ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39 or 48"),
-    ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42 or 48"),
+    ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
+    ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
+    ("52_bits_without_lva", "--granule 64k --va-bits 52", 2, "FEAT_LVA"),
+    ("52_bits_without_lpa2", "--granule 16k --va-bits 52 --cpu max,lpa2=off", 2, "that have them: max"),
+    ("lva_is_of_no_use_to_4k", "--granule 4k --va-bits 52 --cpu max,lpa2=off", 2, "FEAT_LPA2"),
     ("sixteen_k_on_cortex_a72", "--granule 16k --cpu cortex-a72", 2, "neoverse-n1"),
     ("sixteen_k_on_a64fx", "--granule 16k --cpu a64fx", 2, "max"),
     ("unknown_cpu", "--cpu nonsense", 2, "neoverse-n1"),

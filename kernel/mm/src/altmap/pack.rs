@@ -153,7 +153,7 @@ mod tests {
         let sizes = [[4, 2, 1], [8, 2, 1], [8, 4, 2], [4, 4, 1]];
         let counts = (0..3).flat_map(|a| (0..4).flat_map(move |b| (0..6).map(move |c| [a, b, c])));
         let kinds = counts.flat_map(move |n| sizes.map(|s| [(s[0], n[0]), (s[1], n[1]), (s[2], n[2])]));
-        thinned(kinds.flat_map(|kinds| (0..9).map(move |first| (first, kinds)))).filter(|(first, kinds)| {
+        thinned(kinds).flat_map(|kinds| (0..9).map(move |first| (first, kinds))).filter(|(first, kinds)| {
             let most: u64 = kinds.iter().map(|&(frames, count)| frames * count).sum();
             first + most <= 20
         })

@@ -26,8 +26,9 @@ fn layout(granule: GranuleSize, shift: u32) -> Layout {
 /// Every range of whole sub-sections that starts in the section at 4 GiB and ends there or in one of the next two.
 fn ranges(granule: GranuleSize) -> impl Iterator<Item = PhysRange> {
     let section = granule.subsections_per_section();
-    let pairs = (0..section).flat_map(move |offset| (1..=3 * section - offset).map(move |size| (offset, size)));
-    thinned(pairs).map(|(offset, size)| range(DEVICE.add(offset * SUBSECTION_BYTES), size * SUBSECTION_BYTES))
+    let pairs =
+        thinned(0..section).flat_map(move |offset| thinned(1..=3 * section - offset).map(move |size| (offset, size)));
+    pairs.map(|(offset, size)| range(DEVICE.add(offset * SUBSECTION_BYTES), size * SUBSECTION_BYTES))
 }
 
 /// Leaves, and the first frame behind them.
@@ -228,6 +229,7 @@ fn a_second_memmap_goes_behind_the_first() {
 
 /// Linux keeps `align` when a range goes, so its second add through the same altmap finds less.
 #[test]
+#[cfg_attr(miri, ignore = "minutes there: tables word by word")]
 fn an_altmap_that_comes_back_gives_the_same_frames_again() {
     let layout = Layout::linux(K4, 48, GIB);
     for bytes in [250 * MIB, GIB] {

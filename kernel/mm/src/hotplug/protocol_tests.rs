@@ -222,7 +222,7 @@ fn invalidations_are_single_up_to_a_table_of_them_and_then_all_at_once() {
 /// parked link that becomes valid.
 fn check_stores<G: Granule>(policy: LeafPolicy) {
     let mut map = memory_map::<G>(48);
-    let mut slots: std::collections::HashMap<u64, u64> = map.tables().machine().words.borrow().clone();
+    let mut slots = map.tables().machine().words.borrow().clone();
     let device = range(PhysAddr::new(1 << 45), GIB);
     for request in [
         ask(device).policy(policy),

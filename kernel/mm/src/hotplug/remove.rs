@@ -82,7 +82,7 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         let shared = self.shared_by_others(&region);
         let Region { ask, populated, name, .. } = region;
         self.tables.machine_mut().begin(Phase::Remove(ask.range));
-        self.sections.deactivate(self.tables.machine_mut(), ask.range);
+        self.sections.deactivate(self.tables.machine(), ask.range);
         self.frames.wait_for_readers();
         self.forget_early(ask.range);
         let linear = self.linear(&ask);

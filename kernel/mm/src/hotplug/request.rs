@@ -139,7 +139,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         if range.end() > physical.end() {
             return Err(PlanError::BeyondCpu { range, pa_bits: self.pa_bits });
         }
-        let mappable = self.layout.mappable(self.pa_bits);
+        let mappable = self.layout.mappable(self.pa_bits, self.tables.regime().lowest());
         if range.start() < mappable.start() || range.end() > mappable.end() {
             return Err(PlanError::BeyondLinearMap { range, mappable });
         }

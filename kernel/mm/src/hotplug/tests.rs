@@ -138,7 +138,7 @@ fn va_sizes<G: Granule>() {
     };
     for &va_bits in sizes {
         let mut map = memory_map::<G>(va_bits);
-        let end = map.layout().mappable(48).end();
+        let end = map.layout().mappable(48, map.tables().regime().lowest()).end();
         let device = range(PhysAddr::new(end.value() - GIB), GIB);
         map.sections.prepare(map.tables.machine_mut(), &mut map.frames, device).unwrap();
         let before = (tables_image(&map), map.frames.out.clone());
@@ -365,13 +365,13 @@ fn a_range_may_span_several_pages_of_section_records() {
     let mut map = memory_map::<K4>(48);
     let far = range(PhysAddr::new(1 << 45), 96 * GIB);
     map.sections.prepare(map.tables.machine_mut(), &mut map.frames, far).unwrap();
-    map.sections.activate(map.tables.machine_mut(), far);
+    map.sections.activate(map.tables.machine(), far);
     let samples: Vec<_> = (0..96).map(|gib| Pfn::new(((1 << 45) + gib * GIB) >> 12)).collect();
     assert!(samples.iter().all(|&pfn| map.is_valid(pfn)));
     let last = range(PhysAddr::new((1 << 45) + 95 * GIB), GIB);
-    map.sections.deactivate(map.tables.machine_mut(), last);
+    map.sections.deactivate(map.tables.machine(), last);
     assert!(!map.sections.is_wholly_active(map.tables.machine(), far));
-    map.sections.deactivate(map.tables.machine_mut(), far);
+    map.sections.deactivate(map.tables.machine(), far);
     assert!(samples.iter().all(|&pfn| !map.is_valid(pfn)));
 }
 

@@ -65,7 +65,7 @@ pub enum Entry {
 impl Geometry {
     pub fn new(header: Header) -> Self {
         let Header { granule, va_bits, pa_bits, .. } = header;
-        Self { shift: granule.shift(), va_bits, pa_bits, wide: pa_bits > 48 }
+        Self { shift: granule.shift(), va_bits, pa_bits, wide: pa_bits.max(va_bits) > 48 }
     }
 
     fn bits(self) -> u32 {

@@ -44,12 +44,16 @@ impl<M: Machine> Tables<M> {
         Some((VirtRange::new(va.align_down(bytes), bytes), step.level))
     }
 
-    /// Clears the leaves of `lent` and of `own` and makes every CPU forget them, in one batch. The frames of `lent` belong to
-    /// somebody else; those of `own` are RAM and go back to `frames`, after every CPU has forgotten them.
-    pub(crate) fn unmap<F: Frames>(&mut self, lent: Stretches, own: Stretches, frames: &mut F) {
-        for stretch in lent.clone() {
-            self.each_slot(stretch, |tables, slot| tables.write(slot, Descriptor::EMPTY));
-        }
+    /// Clears the leaves of `lent` and makes every CPU forget them. Their frames belong to somebody else.
+    pub(crate) fn unmap(&mut self, lent: Stretches) {
+        self.clear(lent.clone());
+        tlb::invalidate_leaves(&mut self.machine, lent);
+    }
+
+    /// The same, in one batch with the leaves of `own`, which map frames of RAM: those go back to `frames`, after every CPU
+    /// has forgotten them.
+    pub(crate) fn unmap_frames<F: Frames>(&mut self, lent: Stretches, own: Stretches, frames: &mut F) {
+        self.clear(lent.clone());
         for stretch in own.clone() {
             self.each_slot(stretch, |tables, slot| {
                 let parked = tables.read(slot).parked();
@@ -58,6 +62,12 @@ impl<M: Machine> Tables<M> {
         }
         tlb::invalidate_leaves(&mut self.machine, lent.chain(own.clone()));
         self.give_parked(own, frames);
+    }
+
+    fn clear(&mut self, stretches: Stretches) {
+        for stretch in stretches {
+            self.each_slot(stretch, |tables, slot| tables.write(slot, Descriptor::EMPTY));
+        }
     }
 
     /// Gives back the frames that stand parked in the slots of `stretches`.

@@ -22,9 +22,10 @@ const MIB: u64 = 1 << 20;
 const DEVICE: u64 = 4 << 30;
 
 /// The rows of the good runs: VA bits, output bits.
+/// (52, 48): LPA2 on a CPU with fewer physical addresses.
 fn forms(granule: GranuleSize) -> Vec<(u32, u32)> {
     match granule {
-        GranuleSize::K4 => vec![(39, 40), (48, 48), (52, 52)],
+        GranuleSize::K4 => vec![(39, 40), (48, 48), (52, 48), (52, 52)],
         GranuleSize::K16 => vec![(36, 40), (47, 48), (48, 48), (52, 52)],
         GranuleSize::K64 => vec![(42, 44), (48, 48), (52, 52)],
     }
@@ -32,7 +33,7 @@ fn forms(granule: GranuleSize) -> Vec<(u32, u32)> {
 
 fn regime(granule: GranuleSize, va_bits: u32, pa_bits: u32) -> Regime {
     let output = match granule {
-        _ if pa_bits < 52 => OutputFormat::Bits48,
+        _ if pa_bits.max(va_bits) <= 48 => OutputFormat::Bits48,
         GranuleSize::K64 => OutputFormat::Lpa,
         _ => OutputFormat::Lpa2,
     };

@@ -361,7 +361,7 @@ pub const REACH: &[Shape] = &[
         name: "TLBI+low-bits",
         source: "IHQTLK: 64K ignores bits 3:0 of the operand",
         stage: K64,
-        events: "slot pa=$x3 value=$A; write slot=$x3 new=0; dsb ishst; tlbi vaale1is 0xfffffc00000f; dsb ish; isb",
+        events: "slot pa=$x3 value=$A; write slot=$x3 new=0; dsb ishst; tlbi vaale1is @X/3|15; dsb ish; isb",
         verdict: Forbidden(1, "X", "A"),
     },
     Shape {

@@ -353,7 +353,7 @@ pub const OTHERS: &[Shape] = &[
         name: "root not aligned to its size",
         source: "RKBLCR",
         stage: K64.alone(),
-        events: "regs cpu=1 ttbr1=0x40000008 tcr=$tcr mair=0x40044ffff sctlr=1",
+        events: "regs cpu=1 ttbr1=0x40000040 tcr=$tcr mair=0x40044ffff sctlr=1",
         verdict: Breaks(Rule::Registers),
     },
 ];

@@ -62,6 +62,9 @@ impl Shape {
             broken.extend(adversary.step(*event).err());
         }
         match self.verdict {
+            Verdict::Clean | Verdict::Forbidden(..) if adversary.unjudged() > 0 => {
+                Err("a store goes to no table that is known: the verdict is empty".to_owned())
+            }
             Verdict::Allowed(cpu, va, what) => self.sees(&adversary, cpu, va, what, true),
             Verdict::Forbidden(cpu, va, what) => self.sees(&adversary, cpu, va, what, false),
             Verdict::Breaks(rule) if broken.iter().any(|violation| violation.rule == rule) => Ok(()),

@@ -217,8 +217,11 @@ impl Machine {
                 Descriptor::Fault => {
                     if random.percent(50) {
                         // With an invalid slot in the root no table entry was used.
-                        let span =
-                            self.geometry.span(if level == Geometry::ROOT_LEVEL { 3 } else { Geometry::ROOT_LEVEL });
+                        let span = self.geometry.span(if level == self.geometry.root_level {
+                            3
+                        } else {
+                            self.geometry.root_level
+                        });
                         let first = va & !(span - 1);
                         tlb.note_fault(Fault { va, used: (first, first + (span - 1)) }, random);
                     }
@@ -239,7 +242,7 @@ impl Machine {
             Holds::Table(table) => Some((entry.level + 1, table, entry.in_flight)),
             Holds::Leaf { .. } => None,
         });
-        let starts: Vec<_> = cached.chain([(Geometry::ROOT_LEVEL, self.root, false)]).collect();
+        let starts: Vec<_> = cached.chain([(self.geometry.root_level, self.root, false)]).collect();
         random.of(&starts)
     }
 

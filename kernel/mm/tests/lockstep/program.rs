@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vmemmap::trace::{Event, Word};
 
-use crate::geometry::Geometry;
+use crate::geometry::{Descriptor, Geometry};
 use crate::random::Random;
 
 pub const ROOT: u64 = 0x4000_0000;
+/// Tables of levels 0 and 1, where the root is above them.
+const UPPERS: [u64; 2] = [0x4010_0000, 0x4020_0000];
 const MIDDLES: [u64; 2] = [0x4100_0000, 0x4200_0000];
 const LEAVES: u64 = 0x5000_0000;
 /// First address: a multiple of what any entry of a root translates, and of every run.
 const FIRST: u64 = 0xffff_fc00_0000_0000;
 const FIRST_39: u64 = 0xffff_ffc0_0000_0000;
+const FIRST_52: u64 = 0xfff5_fc00_0000_0000;
 /// Slots of a level-2 table that programs play with, from the first on.
 const PLACES: u64 = 3;
 /// Page tables for each place, of which one is linked at a time.
@@ -20,6 +23,9 @@ const SPARES: u64 = 2;
 const DATA: u64 = 0x0060_0000_0000_0703;
 const READ_ONLY: u64 = 1 << 7;
 const CONTIGUOUS: u64 = 1 << 52;
+const SHAREABILITY: u64 = 3 << 8;
+/// A hint at level 0, which only means something with LPA2 at 4K.
+const LEVEL_0: u64 = 4;
 
 /// Where a table can be linked, and which tables may be.
 #[derive(Clone, Copy, Debug)]
@@ -53,21 +59,41 @@ impl Program {
     }
 
     fn first(&self) -> u64 {
-        if self.geometry.va_bits == 39 { FIRST_39 } else { FIRST }
+        match self.geometry.va_bits {
+            39 => FIRST_39,
+            52 => FIRST_52,
+            _ => FIRST,
+        }
+    }
+
+    fn middles(&self) -> [u64; 2] {
+        MIDDLES.map(|table| self.geometry.at(table))
+    }
+
+    /// The table of a level from the root's to 1 that is on the way.
+    fn upper(&self, level: i8) -> u64 {
+        let table = if level == self.geometry.root_level { ROOT } else { UPPERS[usize::from(level.unsigned_abs())] };
+        self.geometry.at(table)
     }
 
     /// The state at the start, as events: registers, tables, links, pages here and there.
     pub fn opening(&mut self, random: &mut Random) -> Vec<Event> {
         let g = self.geometry;
-        let regs = |cpu| Event::Regs { cpu, ttbr1: ROOT, tcr: g.tcr, mair: 0x4_0044_ffff, sctlr: 1 };
+        let ttbr1 = Geometry::ttbr(g.at(ROOT));
+        let regs = |cpu| Event::Regs { cpu, ttbr1, tcr: g.tcr, mair: 0x4_0044_ffff, sctlr: 1 };
         let mut events: Vec<_> = (0..self.queues.len() as u8).map(regs).collect();
-        events.push(Event::Table { pa: ROOT, level: 1, va: u64::MAX << g.va_bits });
-        let (first, root_slot) = (self.first(), g.slot(ROOT, 1, self.first()));
-        let [middle, spare] = MIDDLES;
-        events.extend([(middle, first), (spare, first)].map(|(pa, va)| Event::Table { pa, level: 2, va }));
-        let mut slots = vec![(root_slot, middle | 3)];
+        events.push(Event::Table { pa: g.at(ROOT), level: g.root_level, va: u64::MAX << g.va_bits });
+        let first = self.first();
+        let below_root = (g.root_level + 1..=1).map(|level| (level, self.upper(level)));
+        let middles = self.middles().map(|table| (2, table));
+        events.extend(below_root.chain(middles).map(|(level, pa)| {
+            let va = first & !((g.span(level) << (g.shift - 3)) - 1);
+            Event::Table { pa, level, va }
+        }));
+        let link = |place: Place| (g.slot(place.table, place.level, place.va), g.packed(place.below.0) | 3);
+        let mut slots: Vec<_> = self.upper_places().map(link).collect();
         let mut taken = Vec::new();
-        for table in MIDDLES {
+        for table in self.middles() {
             for place in (0..PLACES).map(|number| self.leaf_place(table, number)) {
                 for pa in (0..SPARES).map(|spare| place.below.0 + spare * place.below.1) {
                     taken.push(Event::Alloc { pa, len: g.page(), from: Word::new("ram") });
@@ -76,7 +102,7 @@ impl Program {
                     slots.extend(self.some_pages(pa, random));
                 }
                 if random.percent(60) {
-                    slots.push((g.slot(table, 2, place.va), place.below.0 | 3));
+                    slots.push(link(place));
                 }
             }
         }
@@ -108,19 +134,28 @@ impl Program {
 
     fn leaf_place(&self, table: u64, number: u64) -> Place {
         let g = self.geometry;
-        let family = u64::from(table == MIDDLES[1]) * PLACES + number;
-        let below = (LEAVES + family * SPARES * 0x10_0000, 0x10_0000);
+        let family = u64::from(table == self.middles()[1]) * PLACES + number;
+        let below = (g.at(LEAVES + family * SPARES * 0x10_0000), 0x10_0000);
         Place { level: 2, va: self.first() + number * g.span(2), table, below }
     }
 
-    fn middle_place(&self) -> Place {
-        Place { level: 1, va: self.first(), table: ROOT, below: (MIDDLES[0], MIDDLES[1] - MIDDLES[0]) }
+    /// The places above: at level 1 for either of the middle tables, above it for the one table that is on the way.
+    fn upper_places(&self) -> impl Iterator<Item = Place> + '_ {
+        (self.geometry.root_level..=1).map(|level| {
+            let [middle, spare] = self.middles();
+            let below = if level == 1 { (middle, spare - middle) } else { (self.upper(level + 1), 0) };
+            Place { level, va: self.first(), table: self.upper(level), below }
+        })
     }
 
     /// A leaf to page or block `index` of a frame.
     fn leaf(&self, level: i8, frame: u64, index: u64) -> u64 {
-        let bits = if level == 3 { DATA } else { DATA & !2 };
-        ((frame + 1) << 42) + index * self.geometry.span(level) + bits
+        let kind = if level == 3 { DATA } else { DATA & !2 };
+        let bits = if self.geometry.is_lpa2() { kind & !SHAREABILITY } else { kind };
+        // With 52 bits frames differ in their highest bits alone.
+        let start =
+            if self.geometry.is_wide() { [0x1, 0x6, 0xb, 0xc][frame as usize] << 48 } else { (frame + 1) << 42 };
+        self.geometry.packed(start + index * self.geometry.span(level)) | bits
     }
 
     fn value(&self, slot: u64) -> u64 {
@@ -155,12 +190,17 @@ impl Program {
 
     /// A table that is in the tree as the program sees it, and the place that it is below.
     fn some_leaf_table(&self, random: &mut Random) -> (Place, u64) {
-        let linked = self.value(self.geometry.slot(ROOT, 1, self.first()));
-        let middle = if linked & 1 == 1 && random.percent(90) { linked & !3 } else { random.of(&MIDDLES) };
+        let linked = self.value(self.geometry.slot(self.upper(1), 1, self.first()));
+        let middle = match self.geometry.read(linked, 1) {
+            Descriptor::Table(table) if random.percent(90) => table,
+            _ => random.of(&self.middles()),
+        };
         let place = self.leaf_place(middle, random.below(PLACES as usize) as u64);
         let value = self.value(self.geometry.slot(place.table, 2, place.va));
-        let known = value & 3 == 3 && random.percent(95);
-        (place, if known { value & 0xffff_ffff_f000 } else { place.below.0 })
+        match self.geometry.read(value, 2) {
+            Descriptor::Table(table) if random.percent(95) => (place, table),
+            _ => (place, place.below.0),
+        }
     }
 
     fn piece(&self, cpu: u8, random: &mut Random) -> Vec<Event> {
@@ -176,7 +216,8 @@ impl Program {
     }
 
     fn some_place(&self, random: &mut Random) -> Place {
-        if random.percent(20) { self.middle_place() } else { self.some_leaf_table(random).0 }
+        let uppers: Vec<_> = self.upper_places().collect();
+        if random.percent(20) { random.of(&uppers) } else { self.some_leaf_table(random).0 }
     }
 
     fn some_pages_of(&self, random: &mut Random) -> Vec<u64> {
@@ -257,11 +298,13 @@ impl Program {
             return self.break_blocks(cpu, self.geometry.slot(place.table, 2, self.first()), run, random);
         }
         let mut events = Vec::new();
-        if place.level == 2 && random.percent(40) {
-            let table = self.value(slot) & 0xffff_ffff_f000;
-            let full: Vec<_> = self.memory.range(table..table + 8 * (self.geometry.run(3) + 1)).collect();
-            let valid = full.iter().filter(|(_, value)| **value & 1 == 1 && table != 0);
-            events.extend(valid.map(|(slot, _)| write(cpu, **slot, 0)));
+        if place.level == 2
+            && random.percent(40)
+            && let Descriptor::Table(table) = self.geometry.read(self.value(slot), 2)
+        {
+            let full = self.memory.range(table..table + 8 * (self.geometry.run(3) + 1));
+            let valid = full.filter(|(_, value)| **value & 1 == 1);
+            events.extend(valid.map(|(slot, _)| write(cpu, *slot, 0)));
         }
         events.push(write(cpu, slot, 0));
         let away = random.of(&[0, 0, 1, 2]) * self.geometry.page();
@@ -281,6 +324,10 @@ impl Program {
         if self.value(slot) & 1 == 1 && random.percent(90) {
             return Vec::new();
         }
+        if place.level < 2 && self.geometry.has_block(place.level) && random.percent(25) {
+            let block = write(cpu, slot, self.leaf(place.level, random.below(4) as u64, 0));
+            return [block].into_iter().chain(published(cpu, random)).collect();
+        }
         let from = if place.level == 2 && random.percent(15) { self.some_leaf_table(random).0 } else { place };
         let table = from.below.0 + random.below(SPARES as usize) as u64 * place.below.1;
         let mut events = Vec::new();
@@ -296,7 +343,7 @@ impl Program {
             (20, None),
             (20, Some(Event::Dmb { cpu, option: Word::new("ishst") })),
         ]));
-        events.push(write(cpu, slot, table | 3));
+        events.push(write(cpu, slot, self.geometry.packed(table) | 3));
         events.extend(published(cpu, random));
         events
     }
@@ -349,7 +396,8 @@ impl Program {
             (8, "rvaae1is"),
         ];
         let name = if right { right_name } else { random.weighted(&names) };
-        let hint = if right { 0 } else { random.weighted(&[(75, 0), (15, level), (5, 3), (5, 2)]) };
+        let hint =
+            if right { 0 } else { random.weighted(&[(73, 0), (15, level), (5, 3), (5, 2), (2, 1), (2, LEVEL_0)]) };
         let few = !right && addresses.len() > 1 && random.percent(40);
         let some = if few { &addresses[..random.of(&[1, addresses.len() - 1])] } else { addresses };
         match name {
@@ -364,14 +412,14 @@ impl Program {
     }
 
     fn single(&self, va: u64, hint: u64) -> u64 {
-        let ttl = if hint == 0 { 0 } else { self.geometry.tg() << 2 | hint };
+        let ttl = if hint == 0 { 0 } else { self.geometry.tg() << 2 | hint & 3 };
         ttl << 44 | va >> 12 & ((1 << 44) - 1)
     }
 
     /// Two granules from `va` on.
     fn range(&self, va: u64, hint: u64, wrong_granule: bool) -> u64 {
         let tg = if wrong_granule { self.geometry.tg() % 3 + 1 } else { self.geometry.tg() };
-        tg << 46 | hint << 37 | va >> self.geometry.shift & ((1 << 37) - 1)
+        tg << 46 | (hint & 3) << 37 | va >> self.geometry.range_shift() & ((1 << 37) - 1)
     }
 }
 

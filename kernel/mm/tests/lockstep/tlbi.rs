@@ -53,8 +53,9 @@ impl Invalidation {
         self.addresses = Some((first, first + (geometry.page() - 1)));
         let (tg, level) = (operand >> 46 & 3, (operand >> 44 & 3) as i8);
         let reserved = match tg {
-            1 | 3 => level == 0,
-            2 => level < 2,
+            1 => level == 0 && !geometry.is_lpa2(),
+            2 => level == 0 || level == 1 && !geometry.is_lpa2(),
+            3 => level == 0,
             _ => true,
         };
         self.hint = (!reserved).then_some(level);
@@ -63,7 +64,7 @@ impl Invalidation {
 
     /// IQPHNP, RRQKRKL, RXKMMX.
     fn take_range(&mut self, geometry: &Geometry, operand: u64) {
-        let base = ((operand << 27).cast_signed() >> 27).cast_unsigned() << geometry.shift;
+        let base = ((operand << 27).cast_signed() >> 27).cast_unsigned() << geometry.range_shift();
         let (count, scale) = (operand >> 39 & 0x1f, operand >> 44 & 3);
         let bytes = (count + 1) << (5 * scale + 1) << geometry.shift;
         self.addresses = Some((base, base.saturating_add(bytes - 1)));

@@ -87,11 +87,27 @@ pub fn registers(boot: &BootInfo) {
     };
     assert_eq!((TCR_EL1.read(TCR_EL1::TG0), TCR_EL1.read(TCR_EL1::TG1)), (tg0, tg1));
     assert_eq!(TCR_EL1.read(TCR_EL1::T1SZ), u64::from(64 - boot.config.va_bits));
+    let lpa2 = boot.config.va_bits > 48 && boot.config.granule != GranuleSize::K64;
+    assert_eq!(TCR_EL1.get() >> 59 & 1, u64::from(lpa2), "TCR.DS");
+    let ranges = [32, 36, 40, 42, 44, 48, 52];
+    let most = if boot.config.va_bits > 48 { 52 } else { 48 };
+    let output = ranges[TCR_EL1.read(TCR_EL1::IPS) as usize];
+    assert_eq!((output, boot.pa_bits()), (boot.cpu.pa_bits.min(most), output));
     assert_eq!((TCR_EL1.read(TCR_EL1::HA), TCR_EL1.read(TCR_EL1::HD)), (0, 0));
     assert_eq!((TCR_EL1.read(TCR_EL1::EPD0), TCR_EL1.read(TCR_EL1::EPD1)), (1, 0));
     assert_eq!((TCR_EL1.read(TCR_EL1::SH1), TCR_EL1.read(TCR_EL1::IRGN1), TCR_EL1.read(TCR_EL1::ORGN1)), (3, 1, 1));
     assert_eq!(MAIR_EL1.get(), MAIR);
     assert_eq!(boot.root.value() % boot.regime.root_alignment(), 0);
+}
+
+/// In the middle of the linear map no table is below the root, whose level may be -1: the fault names it.
+pub fn load_far_away<M: Machine>(world: &World<M>) {
+    let linear = world.map.layout().linear();
+    let va = linear.start().add(linear.bytes() / 2);
+    let end = world.map.tables().walk(va).last().expect("a walk reads the root");
+    assert!(!end.descriptor.is_valid(), "{va} is mapped by {end}");
+    let fault = probe::load(va).expect_err("nothing is there");
+    assert_eq!((fault.status.kind, fault.status.level), (FaultKind::Translation, Some(end.level.number())));
 }
 
 /// Never returns normally: the guard page below the stack ends it.

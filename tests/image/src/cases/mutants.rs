@@ -83,6 +83,6 @@ fn storage<M: Machine>(world: &mut World<M>, fault: Fault) {
 /// The registers as the mutant has them, written on a machine that runs; then a life of a range.
 fn registers<G: Granule>(boot: &'static BootInfo, fault: Fault) {
     let mut world = World::new(boot, |machine: El1<G>| mutant::mutated(boot, Retuned(machine), fault));
-    world.map.tables_mut().come_online(ips(boot.cpu.output_bits()));
+    world.map.tables_mut().come_online(ips(boot.pa_bits()));
     tlb::loads_fault(&mut world);
 }
