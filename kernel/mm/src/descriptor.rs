@@ -95,6 +95,20 @@ impl Attributes {
         Self(bits & 0xffe8_0000_0000_0ffc)
     }
 
+    /// The number of the memory attribute: which byte of `MAIR_EL1` says what memory it is.
+    #[must_use]
+    #[inline]
+    pub const fn index(self) -> u8 {
+        (self.0 >> 2 & 7) as u8
+    }
+
+    /// The same with memory attribute `index`, 0 to 7.
+    #[must_use]
+    #[inline]
+    pub const fn with_index(self, index: u8) -> Self {
+        Self(self.0 & !(7 << 2) | (index as u64 & 7) << 2)
+    }
+
     /// What is wrong with them for memory that this crate maps and its users write, in words; `None` if they will do. The
     /// memory attribute is not looked at: `MAIR_EL1` says what it means.
     #[must_use]

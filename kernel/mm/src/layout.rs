@@ -19,7 +19,8 @@ pub struct Layout {
     memstart: u64,
     struct_page_shift: u32,
     normal: Attributes,
-    peer: Attributes,
+    /// Number of a memory attribute.
+    peer: u8,
 }
 
 impl Layout {
@@ -35,8 +36,8 @@ impl Layout {
         memstart: u64,
         struct_page_shift: u32,
     ) -> Self {
-        let (normal, peer) = (Attributes::KERNEL, Attributes::DEVICE_STRICT);
-        Self { granule, linear, vmemmap, memstart, struct_page_shift, normal, peer }
+        let normal = Attributes::KERNEL;
+        Self { granule, linear, vmemmap, memstart, struct_page_shift, normal, peer: Attributes::DEVICE_STRICT.index() }
     }
 
     /// Linux's layout for a kernel configured for `va_bits`, with 64-byte struct pages.
@@ -51,28 +52,30 @@ impl Layout {
     }
 
     /// The same with these attributes for ordinary memory: struct pages, and the linear map of a device's memory. Without it
-    /// [`Attributes::KERNEL`], whose memory attribute 0 is Normal write-back in Linux's `MAIR_EL1` ([`MAIR`](crate::regime::MAIR)).
-    /// A kernel with another `MAIR_EL1` says here which of its attributes is.
+    /// [`Attributes::KERNEL`], whose memory attribute 0 is Normal write-back in Linux's `MAIR_EL1`
+    /// ([`MAIR`](crate::regime::MAIR)). A kernel with another `MAIR_EL1` says here which of its attributes is.
     ///
     /// # Panics
     ///
     /// If they are [unfit](Attributes::unfit_for_data): not writable, executable, for EL0, not global, or without AF.
     #[must_use]
     pub const fn attributes(self, normal: Attributes) -> Self {
-        refuse_unfit(normal);
+        if let Some(why) = normal.unfit_for_data() {
+            panic!("{}", why);
+        }
         Self { normal, ..self }
     }
 
-    /// The same with these attributes for a peer's window. Without it [`Attributes::DEVICE_STRICT`], whose memory attribute 3 is
-    /// Device-nGnRnE in Linux's `MAIR_EL1`.
+    /// The same with memory attribute `index`, which is to be Device-nGnRnE, for a peer's window. Without it 3, as in Linux's
+    /// `MAIR_EL1`.
     ///
     /// # Panics
     ///
-    /// As [`attributes`](Self::attributes).
+    /// If there is no such attribute: they are 0 to 7.
     #[must_use]
-    pub const fn peer_attributes(self, peer: Attributes) -> Self {
-        refuse_unfit(peer);
-        Self { peer, ..self }
+    pub const fn peer_attribute(self, index: u8) -> Self {
+        assert!(index < 8, "memory attributes are 0 to 7");
+        Self { peer: index, ..self }
     }
 
     /// Of leaves that map ordinary memory.
@@ -84,7 +87,7 @@ impl Layout {
     /// Of leaves that map a peer's window.
     #[inline]
     pub(crate) const fn peer(&self) -> Attributes {
-        self.peer
+        Attributes::DEVICE_STRICT.with_index(self.peer)
     }
 
     /// The granule that it is for.
@@ -261,12 +264,6 @@ const fn physical(start: PhysAddr, end: PhysAddr, pa_bits: u32) -> PhysRange {
     match PhysRange::between(PhysAddr::new(start.cast_unsigned()), PhysAddr::new(end.cast_unsigned())) {
         Some(range) => range,
         None => PhysRange::EMPTY,
-    }
-}
-
-const fn refuse_unfit(attributes: Attributes) {
-    if let Some(why) = attributes.unfit_for_data() {
-        panic!("{}", why);
     }
 }
 

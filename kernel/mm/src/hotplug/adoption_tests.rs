@@ -18,7 +18,7 @@ fn attributes_of<G: Granule>(map: &Map<G>, stretches: Stretches) -> Vec<u64> {
 }
 
 fn another_mair<G: Granule>() {
-    let layout = Layout::linux(G::SIZE, 48, GIB).attributes(NORMAL).peer_attributes(STRICT);
+    let layout = Layout::linux(G::SIZE, 48, GIB).attributes(NORMAL).peer_attribute(STRICT.index());
     let mut map = Map::<G>::new(crate::testing::tables(48), crate::testing::Ram::default(), layout, 48).unwrap();
     map.add_boot_ram(range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).unwrap();
     let early = Memmap::new(&layout, range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).early();
@@ -67,9 +67,9 @@ fn a_layout_with_an_executable_vmemmap_can_not_be() {
 }
 
 #[test]
-#[should_panic(expected = "it is read-only: clear AP[2], bit 7")]
-fn a_layout_with_a_read_only_peer_can_not_be() {
-    let _ = Layout::linux(GranuleSize::K4, 48, GIB).peer_attributes(Attributes::KERNEL_READ_ONLY);
+#[should_panic(expected = "memory attributes are 0 to 7")]
+fn a_layout_with_a_ninth_memory_attribute_can_not_be() {
+    let _ = Layout::linux(GranuleSize::K4, 48, GIB).peer_attribute(8);
 }
 
 /// The slot of level 2 behind which the device's linear map, or its vmemmap, goes; the tables on the way are somebody else's.
