@@ -15,13 +15,20 @@ pub struct InWords {
     descriptor: Descriptor,
     level: Level,
     regime: Regime,
+    mair: Option<u64>,
 }
 
 impl InWords {
-    /// `descriptor`, read in a table of `level`.
+    /// `descriptor`, read in a table of `level`, with the `MAIR_EL1` that this crate sets.
     #[must_use]
     pub const fn new(descriptor: Descriptor, level: Level, regime: Regime) -> Self {
-        Self { descriptor, level, regime }
+        Self { descriptor, level, regime, mair: Some(MAIR) }
+    }
+
+    /// The same where `MAIR_EL1` may be another's: the memory attribute is a number.
+    #[must_use]
+    pub const fn with_any_mair(self) -> Self {
+        Self { mair: None, ..self }
     }
 
     const fn bit(&self, bit: u32) -> bool {
@@ -47,7 +54,8 @@ impl InWords {
         if !self.bit(10) {
             f.write_str(" (AF clear: faults)")?;
         }
-        write!(f, " {} {}", self.shareability(), self.memory_type())
+        write!(f, " {} ", self.shareability())?;
+        self.memory_type(f)
     }
 
     fn shareability(&self) -> &'static str {
@@ -60,13 +68,14 @@ impl InWords {
         }
     }
 
-    /// By the attribute index, with the `MAIR_EL1` that this crate sets.
-    fn memory_type(&self) -> &'static str {
-        match MAIR >> ((self.descriptor.bits() >> 2 & 7) * 8) & 0xff {
-            0xff => "Normal-WB",
-            0x44 => "Normal-NC",
-            0x04 => "Device-nGnRE",
-            _ => "Device-nGnRnE",
+    fn memory_type(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index = self.descriptor.bits() >> 2 & 7;
+        match self.mair.map(|mair| mair >> (index * 8) & 0xff) {
+            None => write!(f, "attribute {index}"),
+            Some(0xff) => f.write_str("Normal-WB"),
+            Some(0x44) => f.write_str("Normal-NC"),
+            Some(0x04) => f.write_str("Device-nGnRE"),
+            Some(_) => f.write_str("Device-nGnRnE"),
         }
     }
 }

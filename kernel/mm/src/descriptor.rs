@@ -95,6 +95,43 @@ impl Attributes {
         Self(bits & 0xffe8_0000_0000_0ffc)
     }
 
+    /// The number of the memory attribute: which byte of `MAIR_EL1` says what memory it is.
+    #[must_use]
+    #[inline]
+    pub const fn index(self) -> u8 {
+        (self.0 >> 2 & 7) as u8
+    }
+
+    /// The same with memory attribute `index`, 0 to 7.
+    #[must_use]
+    #[inline]
+    pub const fn with_index(self, index: u8) -> Self {
+        Self(self.0 & !(7 << 2) | (index as u64 & 7) << 2)
+    }
+
+    /// What is wrong with them for memory that this crate maps and its users write, in words; `None` if they will do. The
+    /// memory attribute is not looked at: `MAIR_EL1` says what it means.
+    #[must_use]
+    pub const fn unfit_for_data(self) -> Option<&'static str> {
+        const WRONG: [(u64, u64, &str); 6] = [
+            (1 << 6, 0, "EL0 could use it: clear AP[1], bit 6"),
+            (1 << 7, 0, "it is read-only: clear AP[2], bit 7"),
+            (1 << 10, 1 << 10, "every access would fault: set AF, bit 10"),
+            (1 << 11, 0, "it is not global: clear nG, bit 11"),
+            (1 << 53, 1 << 53, "EL1 could execute it: set PXN, bit 53"),
+            (1 << 54, 1 << 54, "EL0 could execute it: set UXN, bit 54"),
+        ];
+        let mut index = 0;
+        while index < WRONG.len() {
+            let (bit, right, why) = WRONG[index];
+            if self.0 & bit != right {
+                return Some(why);
+            }
+            index += 1;
+        }
+        None
+    }
+
     /// The bits as they stand in a leaf.
     #[must_use]
     #[inline]

@@ -19,12 +19,14 @@ mod request;
 mod view;
 
 pub use error::{AddError, Obstacle, PlanError, RemoveError};
-pub use kind::{Device, Kind, LINEAR_PROTECTION, PEER_PROTECTION, PeerToPeer, Private, RangeKind};
+pub use kind::{Device, Kind, LINEAR_PROTECTION, PeerToPeer, Private, RangeKind};
 pub use plan::{Plan, Summary};
 pub use region::{Listed, Region, Removed};
 pub use request::Request;
 pub use view::{Reference, View};
 
+#[cfg(test)]
+mod adoption_tests;
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
@@ -188,7 +190,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
 
     /// The linear map of a range, if its kind has one.
     fn linear(&self, ask: &Ask) -> Option<Mapping> {
-        let protection = ask.kind.linear_protection()?;
+        let protection = ask.kind.linear_protection(&self.layout)?;
         Some(Mapping::linear(self.tables.regime(), &self.layout, ask.range, ask.policy, protection))
     }
 

@@ -4,12 +4,13 @@
 //! Formulas: Linux `asm/memory.h` and `arm64_memblock_init()` of 6.9 and later.
 
 use crate::addr::{Pfn, PhysAddr, PhysRange, VirtAddr, VirtRange};
+use crate::descriptor::Attributes;
 use crate::granule::GranuleSize;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 
-/// The windows of the kernel half and what ties them to physical memory.
+/// The windows of the kernel half, what ties them to physical memory, and with which attributes they are mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
     granule: GranuleSize,
@@ -17,6 +18,9 @@ pub struct Layout {
     vmemmap: VirtRange,
     memstart: u64,
     struct_page_shift: u32,
+    normal: Attributes,
+    /// Number of a memory attribute.
+    peer: u8,
 }
 
 impl Layout {
@@ -32,7 +36,8 @@ impl Layout {
         memstart: u64,
         struct_page_shift: u32,
     ) -> Self {
-        Self { granule, linear, vmemmap, memstart, struct_page_shift }
+        let normal = Attributes::KERNEL;
+        Self { granule, linear, vmemmap, memstart, struct_page_shift, normal, peer: Attributes::DEVICE_STRICT.index() }
     }
 
     /// Linux's layout for a kernel configured for `va_bits`, with 64-byte struct pages.
@@ -41,13 +46,48 @@ impl Layout {
     pub const fn linux(granule: GranuleSize, va_bits: u32, memstart: u64) -> Self {
         let bytes = vmemmap_bytes(granule, va_bits);
         let linear_bytes = page_end(granule, va_bits).since(page_offset(va_bits));
-        Self {
-            granule,
-            linear: VirtRange::new(page_offset(va_bits), linear_bytes),
-            vmemmap: VirtRange::new(VMEMMAP_END.add(bytes.wrapping_neg()), bytes),
-            memstart,
-            struct_page_shift: 6,
+        let linear = VirtRange::new(page_offset(va_bits), linear_bytes);
+        let vmemmap = VirtRange::new(VMEMMAP_END.add(bytes.wrapping_neg()), bytes);
+        Self::new(granule, linear, vmemmap, memstart, 6)
+    }
+
+    /// The same with these attributes for ordinary memory: struct pages, and the linear map of a device's memory. Without it
+    /// [`Attributes::KERNEL`], whose memory attribute 0 is Normal write-back in Linux's `MAIR_EL1`
+    /// ([`MAIR`](crate::regime::MAIR)). A kernel with another `MAIR_EL1` says here which of its attributes is.
+    ///
+    /// # Panics
+    ///
+    /// If they are [unfit](Attributes::unfit_for_data): not writable, executable, for EL0, not global, or without AF.
+    #[must_use]
+    pub const fn attributes(self, normal: Attributes) -> Self {
+        if let Some(why) = normal.unfit_for_data() {
+            panic!("{}", why);
         }
+        Self { normal, ..self }
+    }
+
+    /// The same with memory attribute `index`, which is to be Device-nGnRnE, for a peer's window. Without it 3, as in Linux's
+    /// `MAIR_EL1`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such attribute: they are 0 to 7.
+    #[must_use]
+    pub const fn peer_attribute(self, index: u8) -> Self {
+        assert!(index < 8, "memory attributes are 0 to 7");
+        Self { peer: index, ..self }
+    }
+
+    /// Of leaves that map ordinary memory.
+    #[inline]
+    pub(crate) const fn normal(&self) -> Attributes {
+        self.normal
+    }
+
+    /// Of leaves that map a peer's window.
+    #[inline]
+    pub(crate) const fn peer(&self) -> Attributes {
+        Attributes::DEVICE_STRICT.with_index(self.peer)
     }
 
     /// The granule that it is for.

@@ -8,6 +8,7 @@ use crate::descriptor::OutputFormat;
 use crate::granule::{GranuleSize, Level};
 
 /// `MAIR_EL1`: attributes 0 and 1 Normal write-back, 2 Normal non-cacheable, 3 Device-nGnRnE, 4 Device-nGnRE.
+/// A kernel with another gives its layout other [attributes](crate::layout::Layout::attributes).
 pub const MAIR: u64 = 0x0000_0004_0044_ffff;
 
 /// How wide `TTBR0` is configured while boot needs it: 48 bits, as in Linux.

@@ -37,6 +37,11 @@ pub struct Tables<M> {
 impl<M: Machine> Tables<M> {
     /// Takes charge of windows of addresses under the root table at `root`, which may be someone else's.
     ///
+    /// What others have outside of those windows is never looked at. In them, a table of theirs on the way is used and never
+    /// freed, and anything else that is not zero is [`Occupied`]. No register is read or assumed but what `regime` says and the
+    /// memory attributes of the leaves ([`Layout::attributes`](crate::layout::Layout::attributes)): a kernel that sets its own
+    /// `MAIR_EL1` and `TCR_EL1` does not call [`come_online`](Self::come_online).
+    ///
     /// # Safety
     ///
     /// `root` must be the physical address of the root of live or future tables of this regime that `machine` reaches;
@@ -58,7 +63,8 @@ impl<M: Machine> Tables<M> {
     }
 
     /// What a CPU does before it takes part: forgets what its TLB holds from before, and is known to translate by these
-    /// tables from then on. `ips` is the output size in its `TCR_EL1`.
+    /// tables from then on. `ips` is the output size in its `TCR_EL1`. The registers that observers are told are those of
+    /// [`Regime::registers`]: Linux's.
     pub fn come_online(&mut self, ips: u64) {
         tlb::forget(&mut self.machine);
         self.machine.uses(self.regime.registers(self.root, ips));

@@ -21,7 +21,8 @@ use crate::leaf::Stretches;
 use crate::seam::{Frames, Machine};
 use crate::table::{Occupied, Protection, Tables};
 
-/// How vmemmap leaves and the tables made for them are written.
+/// How vmemmap leaves and the tables made for them are written; leaves otherwise where the layout
+/// [says so](crate::layout::Layout::attributes).
 pub const PROTECTION: Protection = Protection { leaf: Attributes::KERNEL, table: TableAttributes::MEMMAP.owned() };
 
 /// The same for boot RAM, whose tables are never freed.
@@ -39,7 +40,7 @@ pub enum MemmapError {
         window: VirtRange,
     },
     /// The window is in use.
-    #[error(transparent)]
+    #[error("vmemmap: {0}")]
     Occupied(#[from] Occupied),
     /// An edge page that others are said to use is not mapped.
     #[error(

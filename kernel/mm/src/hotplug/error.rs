@@ -96,7 +96,7 @@ pub enum PlanError {
         frames: u64,
     },
     /// Something is mapped in the linear map's window where the range goes.
-    #[error(transparent)]
+    #[error("linear map: {0}")]
     Occupied(#[from] Occupied),
     /// The vmemmap can't be where it goes, or the altmap can't hold it.
     #[error(transparent)]

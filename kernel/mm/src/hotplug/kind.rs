@@ -3,15 +3,14 @@
 use core::fmt;
 
 use crate::descriptor::{Attributes, TableAttributes};
+use crate::layout::Layout;
 use crate::meta::Role;
 use crate::table::Protection;
 
-/// How the linear map of device memory is written: `PAGE_KERNEL`, as Linux's `memremap_pages()` asks.
+/// How the linear map of device memory is written: `PAGE_KERNEL`, as Linux's `memremap_pages()` asks; its
+/// leaves otherwise where the layout [says so](Layout::attributes).
 pub const LINEAR_PROTECTION: Protection =
     Protection { leaf: Attributes::KERNEL, table: TableAttributes::LINEAR.owned() };
-
-/// The same for a peer's window: Device-nGnRnE, as Linux's peer-to-peer memory.
-pub const PEER_PROTECTION: Protection = Protection { leaf: Attributes::DEVICE_STRICT, ..LINEAR_PROTECTION };
 
 /// The kinds of range as a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,13 +24,13 @@ pub enum RangeKind {
 }
 
 impl RangeKind {
-    /// How its linear map is written, if it has one.
+    /// How its linear map is written in `layout`, if it has one.
     #[must_use]
-    pub const fn linear_protection(self) -> Option<Protection> {
+    pub const fn linear_protection(self, layout: &Layout) -> Option<Protection> {
         match self {
-            Self::Device => Some(LINEAR_PROTECTION),
+            Self::Device => Some(Protection { leaf: layout.normal(), ..LINEAR_PROTECTION }),
             Self::Private => None,
-            Self::PeerToPeer => Some(PEER_PROTECTION),
+            Self::PeerToPeer => Some(Protection { leaf: layout.peer(), ..LINEAR_PROTECTION }),
         }
     }
 

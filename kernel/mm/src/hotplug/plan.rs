@@ -93,7 +93,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// Adds the range: all or nothing. When it returns every pfn of the range is valid.
     ///
     /// Another CPU that has not synchronised its context since may take one spurious translation fault on the new
-    /// addresses (there is no `ISB` there): its fault handler retries when `AT S1E1R` translates.
+    /// addresses (there is no `ISB` there): its fault handler makes the access again where `vmemmap_aarch64::is_spurious`
+    /// says so.
     ///
     /// # Errors
     ///

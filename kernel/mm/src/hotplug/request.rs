@@ -127,7 +127,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     }
 
     fn validate_place(&self, range: PhysRange, kind: RangeKind) -> Result<(), PlanError> {
-        if kind.linear_protection().is_none() {
+        if kind.linear_protection(&self.layout).is_none() {
             let describable = self.layout.describable();
             return if range.start() < describable.start() || range.end() > describable.end() {
                 Err(PlanError::BeyondVmemmap { range, describable })

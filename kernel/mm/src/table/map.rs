@@ -2,10 +2,12 @@
 
 use super::Tables;
 use crate::addr::{PhysAddr, VirtAddr};
+use crate::decode::InWords;
 use crate::descriptor::{Attributes, Descriptor, TableAttributes};
 use crate::frames::Reserved;
 use crate::granule::{GranuleSize, Level};
 use crate::leaf::{Piece, Stretch};
+use crate::regime::Regime;
 use crate::seam::{Dsb, Machine};
 
 /// What leaves allow, and what the table descriptors made for them carry.
@@ -25,7 +27,11 @@ impl core::fmt::Debug for Attributes {
 
 /// Something is mapped, or parked, where a map was to go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{va:#x} already has the {level} descriptor {descriptor}; give a window that nobody else uses", va = va.value())]
+#[error(
+    "{:#x} has a descriptor of somebody else at {level}, {descriptor}: {}; have it taken away, or give a window that nobody else uses",
+    va.value(),
+    InWords::new(*descriptor, *level, *regime).with_any_mair()
+)]
 pub struct Occupied {
     /// The first address that the descriptor translates.
     pub va: VirtAddr,
@@ -33,6 +39,8 @@ pub struct Occupied {
     pub level: Level,
     /// The descriptor.
     pub descriptor: Descriptor,
+    /// How the tables translate.
+    pub regime: Regime,
 }
 
 impl<M: Machine> Tables<M> {
@@ -68,7 +76,7 @@ impl<M: Machine> Tables<M> {
             }
             if !descriptor.is_table(at) {
                 let va = va.align_down(1 << self.regime.granule().level_shift(at));
-                return Err(Occupied { va, level: at, descriptor });
+                return Err(Occupied { va, level: at, descriptor, regime: self.regime });
             }
             table = self.address_in(descriptor);
             at = at.child();
@@ -83,7 +91,8 @@ impl<M: Machine> Tables<M> {
             Some(position) => {
                 let step = 1 << self.regime.granule().level_shift(level);
                 let descriptor = self.read(table.add((piece.index + position as u64) * 8));
-                Err(Occupied { va: piece.va.add(position as u64 * step), level, descriptor })
+                let va = piece.va.add(position as u64 * step);
+                Err(Occupied { va, level, descriptor, regime: self.regime })
             }
         }
     }

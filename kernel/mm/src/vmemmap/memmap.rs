@@ -16,7 +16,7 @@ pub struct Memmap {
     pub(super) layout: Layout,
     va: VirtRange,
     pub(super) policy: LeafPolicy,
-    pub(super) protection: Protection,
+    early: bool,
     shared: Shared,
 }
 
@@ -34,7 +34,7 @@ impl Memmap {
     #[must_use]
     pub const fn new(layout: &Layout, range: PhysRange, policy: LeafPolicy) -> Self {
         let shared = Shared { first: false, last: false };
-        Self { layout: *layout, va: layout.pages(range), policy, protection: PROTECTION, shared }
+        Self { layout: *layout, va: layout.pages(range), policy, early: false, shared }
     }
 
     /// The same beside others that use some of its edge pages.
@@ -46,7 +46,13 @@ impl Memmap {
     /// The same for boot RAM: the tables made for it are never freed.
     #[must_use]
     pub const fn early(self) -> Self {
-        Self { protection: EARLY_PROTECTION, ..self }
+        Self { early: true, ..self }
+    }
+
+    /// How its leaves and the tables made for them are written.
+    pub(super) const fn protection(&self) -> Protection {
+        let all = if self.early { EARLY_PROTECTION } else { PROTECTION };
+        Protection { leaf: self.layout.normal(), ..all }
     }
 
     /// Which of its edge pages others use.

@@ -97,14 +97,14 @@ impl Memmap {
         }
         let _ = self.allocate_from(altmap, |stretch, first| {
             let source = consecutive(first.address(M::Granule::SIZE.shift()), stretch, M::Granule::SIZE);
-            tables.map(stretch, self.protection, spare, source);
+            tables.map(stretch, self.protection(), spare, source);
         });
     }
 
     fn map_ram<M: Machine>(&self, tables: &mut Tables<M>, stretches: Stretches, taken: &mut Reservation) {
         for stretch in stretches {
             let pool = if stretch.leaf.level == Level::L3 { &mut taken.pages } else { &mut taken.blocks };
-            tables.map(stretch, self.protection, &mut taken.tables, |machine| pool.pop(machine));
+            tables.map(stretch, self.protection(), &mut taken.tables, |machine| pool.pop(machine));
         }
     }
 
