@@ -4,7 +4,7 @@ use super::*;
 use crate::addr::{VirtAddr, VirtRange};
 use crate::descriptor::OutputFormat;
 use crate::granule::{GranuleSize, K4};
-use crate::seam::{Dsb, Frames, Memory, Mmu};
+use crate::seam::{Dsb, Frames, Memory, Mmu, Quiesce};
 use crate::sim::Rule;
 
 fn world() -> World {
@@ -100,4 +100,25 @@ fn a_hook_sees_each_call_before_it_is_made() {
     let calls = [(Some(Call::Write(slot)), 0), (Some(Call::Read(slot)), 1), (Some(Call::Event), 1)];
     assert_eq!(*seen.lock().unwrap(), calls);
     assert_eq!(world.events().len(), 1 + 2 + 1 + 3, "header, registers, root; a store and two ISB");
+}
+
+#[test]
+fn waiting_for_readers_ends_with_the_sections_that_began_before() {
+    let world = world();
+    world.ram().wait_for_readers();
+    let (first, second) = (world.read_section(1), world.read_section(1));
+    let open = Mutex::new(vec![first, second]);
+    let later = Mutex::new(None);
+    world.set_hook(Arc::new(move |world, cpu| {
+        if world.call(cpu) == Some(Call::Wait) {
+            assert_eq!(cpu, 0, "who waits");
+            later.lock().unwrap().get_or_insert_with(|| world.read_section(1));
+            let section = open.lock().unwrap().pop();
+            assert!(section.is_some(), "it waits for a section that began later");
+        }
+    }));
+    let cpu = world.cpu::<K4>(0);
+    let _ = cpu.load(world.root());
+    world.ram().wait_for_readers();
+    assert!(world.reads_before(world.sections_begun()), "the later one is still open");
 }
