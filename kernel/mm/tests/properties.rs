@@ -46,6 +46,9 @@ fn refusals() -> Case {
     let near = |at, store| add(Arena::Near, at, store, RangeKind::Device);
     let bare = |cut, store| Operation::Populate { at: 0, count: 1, store, policy: LeafPolicy::Linux, cut };
     let host = Store::Roomy { reserve: 1, spare: 40 };
+    let (arena, extent) = (Arena::Early, Extent::Steps { boundary: 0, at: 0, count: 1 });
+    let (store, policy, kind) = (Store::Ram, LeafPolicy::Largest, RangeKind::Device);
+    let in_ram = Operation::Add { arena, extent, store, policy, kind };
     let operations = [
         Operation::Remove(0),
         near(0, host),
@@ -71,6 +74,13 @@ fn refusals() -> Case {
         Operation::Depopulate(0),
         bare(Cut::Claimed, Store::Ram),
         bare(Cut::Outside, Store::Ram),
+        near(0, Store::Ram),
+        Operation::AddOver { which: 0, from_before: true, to_behind: true },
+        Operation::RemoveForeign(0),
+        Operation::AddMisaligned { start: true, by_page: false, empty: false },
+        Operation::AddMisaligned { start: true, by_page: false, empty: true },
+        Operation::Forget(0),
+        in_ram,
     ];
     let beyond = (0..6).map(Operation::AddBeyond);
     let steps = operations.into_iter().chain(beyond).map(|operation| Step { cpu: 0, operation }).collect();
