@@ -134,7 +134,7 @@ fn operation(bytes: &mut Bytes<'_>) -> Operation {
     let flag = |bytes: &mut Bytes<'_>| bytes.byte() & 1 == 1;
     let which = |bytes: &mut Bytes<'_>| bytes.below(8);
     match bytes.below(26) {
-        0..=4 => add(bytes),
+        0..=4 | 24.. => add(bytes),
         5 | 6 => Operation::Remove(which(bytes)),
         7 => Operation::AddOver { which: which(bytes), from_before: flag(bytes), to_behind: flag(bytes) },
         8 => Operation::RemoveForeign(which(bytes)),
@@ -158,8 +158,7 @@ fn operation(bytes: &mut Bytes<'_>) -> Operation {
         20 => Operation::Reopen(which(bytes)),
         21 => Operation::Forget(which(bytes)),
         22 => Operation::AddIntoGone,
-        23 => Operation::AddBeyond(which(bytes)),
-        _ => add(bytes),
+        _ => Operation::AddBeyond(which(bytes)),
     }
 }
 

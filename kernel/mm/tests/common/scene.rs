@@ -249,7 +249,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
     /// What `cpu` did is complete; which stretches of addresses it was.
     fn arrived(&self, cpu: u8, claims: &[u64]) -> Vec<(u64, u64)> {
         let picture = self.picture();
-        claims.iter().for_each(|claim| self.watch.arrived(*claim, cpu, &picture));
+        for claim in claims {
+            self.watch.arrived(*claim, cpu, &picture);
+        }
         self.stretches(claims)
     }
 

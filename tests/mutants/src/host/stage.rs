@@ -211,7 +211,9 @@ impl<G: Granule> Stage<G> {
         for va in self.linear(region).into_iter().flat_map(leaf_vas::<G>) {
             self.expect_at(va, layout.physical_address(va));
         }
-        region.memmap().edges().into_iter().flatten().for_each(|edge| self.expect_in_ram(edge));
+        for edge in region.memmap().edges().into_iter().flatten() {
+            self.expect_in_ram(edge);
+        }
         if let Some(mut altmap) = request.storage().altmap() {
             let mut leaves = Vec::new();
             let served = region.memmap().allocate_from(&mut altmap, |stretch, first| {

@@ -30,21 +30,21 @@ fn a_fresh_frame_is_full_of_what_looks_like_descriptors() {
 fn an_exchange_is_one_step_that_a_scheduler_hears_of() {
     const ROUNDS: u64 = 1000;
     let world = world();
-    let word = world.ram().take(4096).unwrap();
-    world.cpu::<K4>(0).store(word, 0);
+    let place = world.ram().take(4096).unwrap();
+    world.cpu::<K4>(0).store(place, 0);
     std::thread::scope(|scope| {
         for number in 0..2 {
             let cpu = world.cpu::<K4>(number);
-            let raises = move |old| cpu.exchange(word, old, old + 1).is_ok();
+            let raises = move |old| cpu.exchange(place, old, old + 1).is_ok();
             let cpu = world.cpu::<K4>(number);
-            scope.spawn(move || (0..ROUNDS).for_each(|_| while !raises(cpu.load(word)) {}));
+            scope.spawn(move || (0..ROUNDS).for_each(|_| while !raises(cpu.load(place)) {}));
         }
     });
-    assert_eq!(world.word(word), 2 * ROUNDS, "no increment is lost");
+    assert_eq!(world.word(place), 2 * ROUNDS, "no increment is lost");
     let cpu = world.cpu::<K4>(1);
     world.set_hook(Arc::new(|_, _| {}));
-    assert_eq!(cpu.exchange(word, 7, 8), Err(2 * ROUNDS));
-    assert_eq!((world.word(word), world.call(1)), (2 * ROUNDS, Some(Call::Store(word))));
+    assert_eq!(cpu.exchange(place, 7, 8), Err(2 * ROUNDS));
+    assert_eq!((world.word(place), world.call(1)), (2 * ROUNDS, Some(Call::Store(place))));
 }
 
 #[test]

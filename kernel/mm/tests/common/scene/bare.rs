@@ -91,7 +91,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
                 Done { verdict: Verdict::Populated, touched }
             }
             Err(error) => {
-                claims.iter().for_each(|claim| self.watch.gone(*claim));
+                for claim in &claims {
+                    self.watch.gone(*claim);
+                }
                 self.device(start, bytes, false);
                 Done::refused(refusal(&error))
             }
@@ -104,14 +106,18 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         }
         let Bare { populated, start, bytes, altmap, interior, edges } = self.bare.remove(which % self.bare.len());
         let claims: Vec<_> = interior.into_iter().chain(edges).collect();
-        claims.iter().for_each(|claim| self.watch.leaving(*claim));
+        for claim in &claims {
+            self.watch.leaving(*claim);
+        }
         let mut ram = self.world.ram();
         let (storage, _) = self.bracket(cpu, "populate", |scene| {
             depopulate(scene.on(cpu).tables_mut(), &mut ram, populated, Shared::default())
         });
         assert_eq!(storage, altmap.map_or(Storage::Ram, Storage::Altmap), "L1: the altmap as it was");
         let touched = self.stretches(&claims);
-        claims.iter().for_each(|claim| self.watch.gone(*claim));
+        for claim in &claims {
+            self.watch.gone(*claim);
+        }
         self.device(start, bytes, false);
         Done { verdict: Verdict::Depopulated, touched }
     }

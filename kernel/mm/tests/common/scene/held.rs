@@ -86,7 +86,7 @@ impl<G: Granule, P: Meta> Scene<G, P> {
     /// Dropping the handle changes nothing but that nobody can remove the range.
     pub(super) fn forget(&mut self, which: usize) -> Done {
         let Some(index) = self.pick(which) else { return Done::refused(Verdict::Idle) };
-        drop(self.added[index].region.take());
+        let _dropped = self.added[index].region.take();
         Done::refused(Verdict::Forgotten)
     }
 }

@@ -200,7 +200,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let claims: Vec<_> = linear.into_iter().chain(interior).chain(edges.iter().copied()).collect();
         let plan = ask.plan(self.on(cpu)).unwrap_or_else(|error| panic!("{} is refused: {error}", range(start, bytes)));
         let Ok(region) = plan.commit() else {
-            claims.iter().for_each(|claim| self.watch.gone(*claim));
+            for claim in &claims {
+                self.watch.gone(*claim);
+            }
             self.device(start, bytes, false);
             return Done::refused(Verdict::OutOfRam);
         };
@@ -265,11 +267,15 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let edges: Vec<_> = pages.iter().filter_map(|page| self.edges.remove(page)).collect();
         assert_eq!(pages.len(), edges.len(), "an edge page that is there, and claimed once");
         let claims: Vec<_> = added.linear.into_iter().chain(added.interior).chain(edges).collect();
-        claims.iter().for_each(|claim| self.watch.leaving(*claim));
+        for claim in &claims {
+            self.watch.leaving(*claim);
+        }
         let removed = self.on(cpu).remove(region).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(removed.storage, added.given.or(hosts).map_or(Storage::Ram, Storage::Altmap), "L1: as it was given");
         let touched = self.stretches(&claims);
-        claims.iter().for_each(|claim| self.watch.gone(*claim));
+        for claim in &claims {
+            self.watch.gone(*claim);
+        }
         self.device(added.start, added.bytes, false);
         Done { verdict: Verdict::Removed, touched }
     }

@@ -114,7 +114,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
             let size = self.early_end() - MEMSTART;
             let around = [(BOOT_RAM - 2 * STEP, 8 * STEP), (size - 4 * STEP, 4 * STEP)];
             let parts = if whole { vec![(0, size)] } else { around.to_vec() };
-            parts.into_iter().for_each(|(at, bytes)| self.judge_struct_pages(&picture, MEMSTART + at, bytes));
+            for (at, bytes) in parts {
+                self.judge_struct_pages(&picture, MEMSTART + at, bytes);
+            }
         }
     }
 

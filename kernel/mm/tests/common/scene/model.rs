@@ -1,6 +1,7 @@
 //! What is to be where, worked out afresh from the granule, the size of a struct page and what is there: which pages of the
 //! vmemmap a range needs, whether others need them too, what its pfns are. Nothing here asks the library.
 
+use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::meta::{Meta, Role};
@@ -48,7 +49,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
     pub(super) fn pages(&self, (start, bytes): (u64, u64)) -> Pages {
         let (unit, end) = (self.described(), start + bytes);
         let mut edges: Vec<_> = [start, end].into_iter().filter(|at| bytes > 0 && at % unit != 0).collect();
-        edges.iter_mut().for_each(|at| *at = self.struct_page(*at / unit * unit));
+        for at in &mut edges {
+            *at = self.struct_page(*at / unit * unit);
+        }
         edges.dedup();
         let (from, to) = (start.next_multiple_of(unit), end / unit * unit);
         let interior = self.struct_page(from);
@@ -138,12 +141,11 @@ impl Added {
     }
 
     fn role(&self, pfn: u64) -> Role {
-        let end = |frames: fn(&vmemmap::altmap::Altmap) -> u64| {
-            self.given.map_or(0, |altmap| altmap.base_pfn().number() + frames(&altmap))
-        };
+        let end =
+            |frames: fn(&Altmap) -> u64| self.given.map_or(0, |altmap| altmap.base_pfn().number() + frames(&altmap));
         match self.kind {
             RangeKind::Private => Role::Private,
-            _ if pfn < end(|altmap| altmap.reserve()) => Role::Reserve,
+            _ if pfn < end(Altmap::reserve) => Role::Reserve,
             _ if pfn < end(|altmap| altmap.reserve() + altmap.free()) => Role::Altmap,
             _ => Role::Device,
         }
