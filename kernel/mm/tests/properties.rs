@@ -149,12 +149,12 @@ fn step(operation: Operation) -> Step {
 }
 
 /// Ranges are removed in this order.
-fn removals(order: &[usize]) -> impl Iterator<Item = Step> {
+fn removals(order: &[usize], cpu: u8) -> impl Iterator<Item = Step> {
     let mut left: Vec<_> = (0..order.len()).collect();
     order.iter().map(move |which| {
         let index = left.iter().position(|one| one == which).expect("each once");
         left.remove(index);
-        step(Operation::Remove(index))
+        Step { cpu, operation: Operation::Remove(index) }
     })
 }
 
@@ -165,11 +165,12 @@ fn in_order(order: [usize; 3], policy: LeafPolicy, arena: Arena) -> Case {
         let extent = Extent::Units { at, count: 1 };
         step(Operation::Add { arena, extent, store, policy, kind: RangeKind::Device })
     };
-    let steps = (0..).zip(stores).map(add).chain(removals(&order)).collect();
+    let steps = (0..).zip(stores).map(add).chain(removals(&order, 0)).collect();
     Case { cpus: 2, booting: false, boot_ram: false, steps }
 }
 
-/// Neighbours of every kind that share pages of the vmemmap, around a boundary of two, each added by another CPU.
+/// Neighbours of every kind that share pages of the vmemmap, around a boundary of two, each added by another CPU than the one before,
+/// and all removed by one that has added none.
 fn sharing(granule: GranuleSize, order: [usize; 5], policy: LeafPolicy, arena: Arena) -> Case {
     // 2 MiB have 32 frames at 64K.
     let spare = if granule == GranuleSize::K64 { 24 } else { 100 };
@@ -182,11 +183,11 @@ fn sharing(granule: GranuleSize, order: [usize; 5], policy: LeafPolicy, arena: A
     ];
     let add = |(at, (kind, store))| {
         let extent = Extent::Steps { boundary: 1, at: AROUND - 3 + at + at / 4, count: 1 + at / 3 };
-        Step { cpu: at as u8, operation: Operation::Add { arena, extent, store, policy, kind } }
+        Step { cpu: at as u8 % 3, operation: Operation::Add { arena, extent, store, policy, kind } }
     };
     // The last lives in the altmap of the first or of the third: it has to go before it.
-    let steps = (0..).zip(kinds).map(add).chain(removals(&order)).collect();
-    Case { cpus: 3, booting: false, boot_ram: arena == Arena::Early, steps }
+    let steps = (0..).zip(kinds).map(add).chain(removals(&order, 3)).collect();
+    Case { cpus: 4, booting: false, boot_ram: arena == Arena::Early, steps }
 }
 
 /// L8.
