@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use common::Counts;
 use common::geometry::{Arena, MEMSTART, ROWS, Row, range};
-use common::operation::{self, Case, Extent, Operation, Step, Store};
+use common::operation::{self, Case, Cut, Extent, Operation, Step, Store};
 use common::page::Page;
 use common::scene::scene;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::Hotplug;
+use vmemmap::hotplug::{Hotplug, RangeKind};
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::sim::World;
 use vmemmap::table::Tables;
@@ -27,8 +27,17 @@ fn spread(row: Row) -> Vec<Operation> {
         (Extent::Units { at: 1, count: 1 }, Extent::Units { at: 2, count: 2 }, LeafPolicy::Pages)
     };
     let (ram, altmap) = (Store::Ram, Store::Tight { reserve: 1 });
-    let add = |arena, extent, store, policy| Operation::Add { arena, extent, store, policy };
-    let populate = |at, store, policy| Operation::Populate { at, count: 3, store, policy, whole: true };
+    let kind = RangeKind::Device;
+    let add = |arena, extent, store, policy| Operation::Add { arena, extent, store, policy, kind };
+    let populate = |at, store, policy| Operation::Populate { at, count: 3, store, policy, cut: Cut::Whole };
+    let steps = |boundary, at, count, store, kind| {
+        let extent = Extent::Steps { boundary, at, count };
+        Operation::Add { arena: Arena::Near, extent, store, policy: LeafPolicy::Largest, kind }
+    };
+    let early = |at, store| {
+        let extent = Extent::Steps { boundary: 1, at, count: 5 };
+        Operation::Add { arena: Arena::Early, extent, store, policy: LeafPolicy::Linux, kind }
+    };
     vec![
         add(Arena::Near, one, ram, pages),
         add(Arena::Near, next, altmap, LeafPolicy::Linux),
@@ -41,6 +50,14 @@ fn spread(row: Row) -> Vec<Operation> {
         Operation::Map { below: 0, pages: 3, kind: 0, whole: true, policy: LeafPolicy::Pages },
         Operation::Depopulate(0),
         populate(0, ram, LeafPolicy::Linux),
+        Operation::Populate { at: 9, count: 2, store: altmap, policy: LeafPolicy::Linux, cut: Cut::Ragged },
+        // Ranges that share pages of the vmemmap, with new edge pages and with such as are there.
+        steps(9, 0, 3, Store::Roomy { reserve: 1, spare: 8 }, kind),
+        steps(9, 3, 3, ram, RangeKind::Private),
+        steps(9, 6, 2, ram, RangeKind::PeerToPeer),
+        steps(10, 2, 5, Store::Host(1), kind),
+        // Across the end of an early section.
+        early(2, altmap),
     ]
 }
 
@@ -105,7 +122,7 @@ fn boot<G: Granule>(row: Row, counts: &Arc<Counts>) {
         // SAFETY: the root is this world's, and nobody else writes below it.
         let tables = unsafe { Tables::adopt(world.cpu::<G>(0), world.root(), row.regime()) };
         let Ok(mut map) = Hotplug::<_, _, Page<8>>::new(tables, world.ram(), row.layout(6), row.pa_bits()) else {
-            assert!(budget == 0 && world.frames_out().is_empty(), "a memory map takes one frame");
+            assert!(budget < 2 && world.frames_out().is_empty(), "a memory map takes two frames");
             Counts::add(&counts.failures, 1);
             continue;
         };

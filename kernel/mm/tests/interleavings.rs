@@ -5,6 +5,8 @@
 //! the lock), long ones in random ones. Programs that break the contract must be caught, or the search is worth nothing.
 
 mod common;
+#[path = "interleavings/readers.rs"]
+mod readers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -163,7 +165,10 @@ struct Device {
 impl Device {
     fn claim<G: Granule>(&self, stage: &Stage, map: &Map<G>) -> [u64; 2] {
         let (layout, device) = (map.layout(), range(self.start, self.bytes));
-        let (linear, memmap) = (layout.linear_range(device), layout.pages(device));
+        let page = stage.row.granule.bytes();
+        let (linear, pages) = (layout.linear_range(device), layout.pages(device));
+        let first = pages.start().align_down(page);
+        let memmap = VirtRange::new(first, pages.end().align_up(page).since(first));
         let attributes = stage.row.form(0).attributes(invariants::KERNEL);
         let frames = Target::Frames { pa: self.start, attributes };
         [(linear, frames), (memmap, Target::Pages(BTreeMap::new()))]

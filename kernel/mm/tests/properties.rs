@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use common::abstraction::Picture;
 use common::geometry::{Arena, ROWS, Row};
-use common::operation::{self, Case, Extent, Operation, Step, Store};
+use common::operation::{self, AROUND, Case, Cut, Extent, Operation, Step, Store};
 use common::scene::{Verdict, scene};
 use common::{Counts, GIB};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use vmemmap::granule::GranuleSize;
+use vmemmap::hotplug::RangeKind;
 use vmemmap::leaf::LeafPolicy;
 
 /// log2 of the struct page sizes.
@@ -36,10 +37,61 @@ fn play(row: Row, page_shift: u32, case: &Case, counts: &Arc<Counts>) -> Vec<Ver
     verdicts
 }
 
+/// Every refusal and every obstacle that takes more than luck.
+fn refusals() -> Case {
+    let add = |arena, at, store, kind| {
+        let (extent, policy) = (Extent::Units { at, count: 1 }, LeafPolicy::Largest);
+        Operation::Add { arena, extent, store, policy, kind }
+    };
+    let near = |at, store| add(Arena::Near, at, store, RangeKind::Device);
+    let bare = |cut, store| Operation::Populate { at: 0, count: 1, store, policy: LeafPolicy::Linux, cut };
+    let host = Store::Roomy { reserve: 1, spare: 40 };
+    let (arena, extent) = (Arena::Early, Extent::Steps { boundary: 0, at: 0, count: 1 });
+    let (store, policy, kind) = (Store::Ram, LeafPolicy::Largest, RangeKind::Device);
+    let in_ram = Operation::Add { arena, extent, store, policy, kind };
+    let operations = [
+        Operation::Remove(0),
+        near(0, host),
+        near(1, Store::Host(1)),
+        Operation::Remove(0),
+        // The tenant has no altmap to let.
+        near(2, Store::Host(2)),
+        Operation::Hold { which: 1, at: 2 },
+        Operation::Remove(1),
+        Operation::Close(1),
+        Operation::Hold { which: 1, at: 0 },
+        Operation::Reopen(1),
+        Operation::LetGo(0),
+        Operation::Remove(1),
+        Operation::Remove(0),
+        Operation::AddIntoGone,
+        near(3, Store::Huge),
+        near(3, Store::Elsewhere),
+        near(3, Store::Short),
+        near(3, Store::Used),
+        bare(Cut::Whole, Store::Ram),
+        add(Arena::Bare, 0, Store::Ram, RangeKind::Private),
+        Operation::Depopulate(0),
+        bare(Cut::Claimed, Store::Ram),
+        bare(Cut::Outside, Store::Ram),
+        near(0, Store::Ram),
+        Operation::AddOver { which: 0, from_before: true, to_behind: true },
+        Operation::RemoveForeign(0),
+        Operation::AddMisaligned { start: true, by_page: false, empty: false },
+        Operation::AddMisaligned { start: true, by_page: false, empty: true },
+        Operation::Forget(0),
+        in_ram,
+    ];
+    let beyond = (0..6).map(Operation::AddBeyond);
+    let steps = operations.into_iter().chain(beyond).map(|operation| Step { cpu: 0, operation }).collect();
+    Case { cpus: 2, booting: false, boot_ram: true, steps }
+}
+
 fn sequences(granule: GranuleSize, test: &str) {
     let counts = Counts::new();
     let most = if common::thorough() > 1 { 40 } else { 12 };
     for (stream, row) in (0..).zip(ROWS).filter(|(_, row)| row.granule == granule) {
+        play(row, 6, &refusals(), &counts);
         for page_shift in PAGE_SHIFTS {
             let run = runner(3 * common::thorough(), stream * 8 + u64::from(page_shift)).run(
                 &operation::case(most),
@@ -92,21 +144,50 @@ fn the_abstraction_function_notices_what_is_malformed() {
     assert_eq!((words.leaves.len(), words.slots.len()), (0, 2), "what is invalid is a slot in use, and no leaf");
 }
 
+fn step(operation: Operation) -> Step {
+    Step { cpu: 0, operation }
+}
+
+/// Ranges are removed in this order.
+fn removals(order: &[usize], cpu: u8) -> impl Iterator<Item = Step> {
+    let mut left: Vec<_> = (0..order.len()).collect();
+    order.iter().map(move |which| {
+        let index = left.iter().position(|one| one == which).expect("each once");
+        left.remove(index);
+        Step { cpu, operation: Operation::Remove(index) }
+    })
+}
+
 /// Neighbours that share tables, and their removal.
 fn in_order(order: [usize; 3], policy: LeafPolicy, arena: Arena) -> Case {
-    let step = |operation| Step { cpu: 0, operation };
     let stores = [Store::Ram, Store::Tight { reserve: 1 }, Store::Unaligned];
-    let mut steps: Vec<_> = (0..)
-        .zip(stores)
-        .map(|(at, store)| step(Operation::Add { arena, extent: Extent::Units { at, count: 1 }, store, policy }))
-        .collect();
-    let mut left = vec![0, 1, 2];
-    for which in order {
-        let index = left.iter().position(|one| *one == which).expect("each once");
-        left.remove(index);
-        steps.push(step(Operation::Remove(index)));
-    }
+    let add = |(at, store)| {
+        let extent = Extent::Units { at, count: 1 };
+        step(Operation::Add { arena, extent, store, policy, kind: RangeKind::Device })
+    };
+    let steps = (0..).zip(stores).map(add).chain(removals(&order, 0)).collect();
     Case { cpus: 2, booting: false, boot_ram: false, steps }
+}
+
+/// Neighbours of every kind that share pages of the vmemmap, around a boundary of two, each added by another CPU than the one before,
+/// and all removed by one that has added none.
+fn sharing(granule: GranuleSize, order: [usize; 5], policy: LeafPolicy, arena: Arena) -> Case {
+    // 2 MiB have 32 frames at 64K.
+    let spare = if granule == GranuleSize::K64 { 24 } else { 100 };
+    let kinds = [
+        (RangeKind::Device, Store::Tight { reserve: 0 }),
+        (RangeKind::Private, Store::Ram),
+        (RangeKind::Device, Store::Roomy { reserve: 1, spare }),
+        (RangeKind::PeerToPeer, Store::Ram),
+        (RangeKind::Device, Store::Host(3)),
+    ];
+    let add = |(at, (kind, store))| {
+        let extent = Extent::Steps { boundary: 1, at: AROUND - 3 + at + at / 4, count: 1 + at / 3 };
+        Step { cpu: at as u8 % 3, operation: Operation::Add { arena, extent, store, policy, kind } }
+    };
+    // The last lives in the altmap of the first or of the third: it has to go before it.
+    let steps = (0..).zip(kinds).map(add).chain(removals(&order, 3)).collect();
+    Case { cpus: 4, booting: false, boot_ram: arena == Arena::Early, steps }
 }
 
 /// L8.
@@ -125,17 +206,36 @@ fn ranges_go_in_any_order_and_leave_their_neighbours_alone() {
     counts.print("any_order");
 }
 
+#[test]
+fn neighbours_in_one_page_of_the_vmemmap_go_in_any_order() {
+    let counts = Counts::new();
+    let orders = [[4, 0, 1, 2, 3], [3, 4, 2, 1, 0], [1, 3, 4, 0, 2], [4, 2, 0, 3, 1]];
+    let kinds =
+        [(LeafPolicy::Linux, Arena::Near), (LeafPolicy::Largest, Arena::Early), (LeafPolicy::Pages, Arena::Far)];
+    for (number, row) in ROWS.into_iter().enumerate() {
+        let (policy, arena) = kinds[number % 3];
+        for order in orders {
+            let verdicts = play(row, 4 + number as u32 % 4, &sharing(row.granule, order, policy, arena), &counts);
+            assert!(verdicts.iter().all(|verdict| verdict.is_change()), "{row:?} {order:?}: {verdicts:?}");
+        }
+    }
+    counts.print("sharing");
+}
+
 /// The case without what is measured in something else than units: sizes of large leaves, and hot-plug where struct pages
 /// are also populated page by page.
 fn in_units(mut case: Case) -> Case {
     for step in &mut case.steps {
         if let Operation::Add { arena, extent, .. } = &mut step.operation {
-            if *arena == Arena::Bare {
+            if matches!(arena, Arena::Bare | Arena::Early) {
                 *arena = Arena::Far;
             }
-            if let Extent::Big { at } = *extent {
-                *extent = Extent::Units { at, count: 1 };
-            }
+            *extent = match *extent {
+                Extent::Units { at, count } | Extent::Steps { at, count, .. } => {
+                    Extent::Units { at, count: count.min(2) }
+                }
+                Extent::Big { at } | Extent::Long { at, .. } => Extent::Units { at, count: 1 },
+            };
         }
     }
     case

@@ -17,12 +17,16 @@ pub enum Fault {
     Order(Order),
     /// Descriptors are altered on their way to memory, or changed again afterwards.
     Store(Store),
-    /// What is read of a table in use by others is not what it holds.
+    /// What is read of a table or a record in use by others is not what it holds.
     Blind(Blind),
     /// A CPU translates by other registers.
     Registers(Wrong),
     /// Frames go astray.
     Frames(Astray),
+    /// A removal does not wait for readers.
+    NoGracePeriod,
+    /// A CPU does not synchronise before it writes to struct pages that others have mapped.
+    Unsynchronised,
 }
 
 /// The barriers of the protocol, by what they are for.
@@ -125,15 +129,25 @@ pub enum Store {
     NoAccessFlag,
     /// The vmemmap's table is cut off while another range has struct pages in it.
     ClearsWholeTable,
+    /// Edge pages of the vmemmap are in the altmap of the range that maps them.
+    EdgeInAltmap,
+    /// Boot's struct pages are left as a range had them that is gone.
+    NotPutBack,
 }
 
-/// What a look at a table does not see.
+/// What a look at a table or at a record does not see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Blind {
     /// Tables of others.
     OthersTables,
     /// Leaves of others.
     OthersLeaves,
+    /// Sub-sections that share a page of the vmemmap with a range that is removed.
+    Neighbours,
+    /// That the sub-sections of a range that is removed are no longer active.
+    Itself,
+    /// Ranges that live in an altmap.
+    Tenants,
 }
 
 /// How registers are wrong.

@@ -4,6 +4,7 @@ mod cost;
 mod replay;
 mod report;
 mod scenarios;
+mod shared;
 mod stage;
 mod suite;
 

@@ -5,7 +5,7 @@
 //! one must be noticed, and in the test image on QEMU, where most are not.
 //!
 //! - [`fault`]: what can be broken; [`list`](mod@list): the mutants by number and name
-//! - `track`, `ring`: what a mutant remembers of the calls so far
+//! - `track`, `ring`, `recall`: what a mutant remembers of the calls so far
 //! - `machine` with `invalidation`, `order`, `store`: the machine; `frames`: the allocator
 //! - `host` (feature `host`): the scenarios, the runner, and its report
 #![cfg_attr(not(feature = "host"), no_std)]
@@ -18,6 +18,7 @@ mod invalidation;
 pub mod list;
 mod machine;
 mod order;
+mod recall;
 mod ring;
 mod store;
 mod track;

@@ -1,5 +1,6 @@
 //! The machine of a mutant.
 
+use core::cell::RefCell;
 use core::mem::MaybeUninit;
 
 use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
@@ -12,6 +13,7 @@ use crate::fault::{Astray, Blind, Fault, Order, Place, Store, Wrong};
 use crate::frames::Ledger;
 use crate::invalidation::Range;
 use crate::order::Late;
+use crate::recall::Recall;
 use crate::ring::{Changed, Ring};
 use crate::track::{Batch, Change, Track, is_leaf, is_link};
 
@@ -59,6 +61,9 @@ pub struct Mutated<M> {
     /// The fault has struck, where once is enough.
     pub(crate) struck: bool,
     registers: Option<Registers>,
+    recall: RefCell<Recall>,
+    /// The frames of the altmap that the range at hand has been given end here.
+    pub(crate) altmap_end: u64,
 }
 
 impl<M: Machine> Mutated<M> {
@@ -78,6 +83,8 @@ impl<M: Machine> Mutated<M> {
             touched: None,
             struck: false,
             registers: None,
+            recall: RefCell::new(Recall::new()),
+            altmap_end: 0,
         }
     }
 
@@ -115,6 +122,22 @@ impl<M: Machine> Mutated<M> {
                 Fault::Blind(Blind::OthersLeaves) => is_leaf(value),
                 _ => false,
             }
+    }
+
+    /// Inside a removal, before anything is unmapped.
+    const fn is_leaving(&self) -> bool {
+        matches!(self.track.phase, Some(Phase::Remove(_)))
+    }
+
+    /// What the core is to believe that a word of a record holds.
+    fn recalled(&self, word: PhysAddr, value: u64) -> u64 {
+        let recall = self.recall.borrow();
+        match self.fault {
+            Fault::Blind(Blind::Neighbours) if self.is_leaving() && recall.before(word).is_some() => 0,
+            Fault::Blind(Blind::Itself) if self.is_leaving() => recall.before(word).unwrap_or(value),
+            Fault::Blind(Blind::Tenants) if recall.is_host(word) => 0,
+            _ => value,
+        }
     }
 
     fn altered(&self, mut registers: Registers) -> Registers {
@@ -172,18 +195,26 @@ unsafe impl<M: Machine> Memory for Mutated<M> {
     }
 
     fn load(&self, word: PhysAddr) -> u64 {
-        self.machine.load(word)
+        self.recalled(word, self.machine.load(word))
     }
 
     fn store(&mut self, word: PhysAddr, value: u64) {
+        if self.is_leaving() {
+            let old = self.machine.load(word);
+            self.recall.get_mut().stores(word, old);
+        }
         self.machine.store(word, value);
     }
 
     fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        self.recall.borrow_mut().names(word);
         self.machine.exchange(word, old, new)
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {
+        if self.is(Fault::Store(Store::NotPutBack)) && self.is_leaving() {
+            return;
+        }
         self.touched = Some(range.start());
         self.machine.access(range, write);
     }
@@ -219,7 +250,9 @@ unsafe impl<M: Machine> Mmu for Mutated<M> {
     }
 
     fn isb(&mut self) {
-        let left_out = self.late == Late::Completion || self.is(Fault::NoIsb(self.track.place));
+        let unsynchronised =
+            self.is(Fault::Unsynchronised) && (self.is_leaving() || self.track.phase == Some(Phase::Initialise));
+        let left_out = self.late == Late::Completion || self.is(Fault::NoIsb(self.track.place)) || unsynchronised;
         if !left_out {
             self.machine.isb();
         }
@@ -251,6 +284,9 @@ impl<M: Machine> Machine for Mutated<M> {
     }
 
     fn allocated(&mut self, frames: Allocation) {
+        if frames.source == Source::Altmap {
+            self.altmap_end = frames.start.value() + frames.bytes;
+        }
         self.machine.allocated(frames);
     }
 
@@ -266,6 +302,9 @@ impl<M: Machine> Machine for Mutated<M> {
     fn begin(&mut self, phase: Phase) {
         self.catch_up();
         self.track.begin(phase);
+        if matches!(phase, Phase::Remove(_)) {
+            self.recall.get_mut().forget_words();
+        }
         (self.struck, self.run) = (false, None);
         if phase == Phase::Populate {
             self.leaves = [Changed::NOTHING; 2];

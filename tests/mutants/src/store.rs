@@ -36,9 +36,14 @@ impl<M: Machine> Mutated<M> {
         self.machine.write(slot, new);
     }
 
+    /// No altmap of a scenario is larger.
+    const MOST_ALTMAP: u64 = 1 << 30;
+
     /// What is written in place of a new descriptor.
     fn alter(&self, fault: Store, Changed { slot, new, .. }: Changed) -> u64 {
         let memmap = self.track.phase == Some(Phase::Populate);
+        // RAM is below all device memory.
+        let hands_out = self.altmap_end.saturating_sub(Self::MOST_ALTMAP);
         match fault {
             Store::BlockTooHigh if !is_page(new) && !is_block(new) => Attributes::KERNEL.bits() | BLOCK,
             Store::BlockMisaligned if is_block(new) => new | Self::granule().bytes(),
@@ -47,6 +52,10 @@ impl<M: Machine> Mutated<M> {
             Store::ShortRun if memmap && slot.value() / 8 % Self::members() >= MEMBERS_AT_4K => new & !CONTIGUOUS,
             Store::RunByVirtualAddress if memmap && is_page(new) => new | CONTIGUOUS,
             Store::FoldsLiveRun if memmap => new & !CONTIGUOUS,
+            // The frame behind those that the altmap has handed out.
+            Store::EdgeInAltmap if memmap && is_page(new) && new & ADDRESS < hands_out => {
+                new & !ADDRESS | self.altmap_end
+            }
             _ => new,
         }
     }

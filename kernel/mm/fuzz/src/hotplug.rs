@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use vmemmap::hotplug::RangeKind;
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::sim::World;
 use vmemmap::sim::world::Call;
@@ -12,7 +13,7 @@ use vmemmap::trace::{Event, Word};
 use super::bytes::Bytes;
 use super::common::Counts;
 use super::common::geometry::{Arena, ROWS, Row};
-use super::common::operation::{Case, Extent, Operation, Step, Store};
+use super::common::operation::{AROUND, Case, Cut, Extent, Operation, Step, Store};
 use super::common::scene::{Verdict, scene};
 use super::common::watch::Watch;
 
@@ -116,29 +117,32 @@ fn number(bytes: &mut Bytes<'_>, from: u64, to: u64) -> u64 {
 }
 
 fn store(bytes: &mut Bytes<'_>) -> Store {
-    match bytes.below(10) {
+    match bytes.below(13) {
         0 | 1 => Store::Ram,
         2..=4 => Store::Tight { reserve: number(bytes, 0, 4) },
         5 => Store::Roomy { reserve: number(bytes, 0, 8), spare: number(bytes, 1, 40) },
         6 => Store::Unaligned,
         7 => Store::Short,
         8 => Store::Elsewhere,
-        _ => Store::Huge,
+        9 => Store::Huge,
+        10 => Store::Used,
+        _ => Store::Host(bytes.below(8)),
     }
 }
 
 fn operation(bytes: &mut Bytes<'_>) -> Operation {
     let flag = |bytes: &mut Bytes<'_>| bytes.byte() & 1 == 1;
     let which = |bytes: &mut Bytes<'_>| bytes.below(8);
-    match bytes.below(16) {
-        0..=4 => add(bytes),
+    match bytes.below(26) {
+        0..=4 | 24.. => add(bytes),
         5 | 6 => Operation::Remove(which(bytes)),
         7 => Operation::AddOver { which: which(bytes), from_before: flag(bytes), to_behind: flag(bytes) },
         8 => Operation::RemoveForeign(which(bytes)),
         9 => Operation::AddMisaligned { start: flag(bytes), by_page: flag(bytes), empty: bytes.below(5) == 0 },
         10 => {
-            let (at, count, whole) = (number(bytes, 0, 40), number(bytes, 1, 20), bytes.below(8) < 7);
-            Operation::Populate { at, count, store: store(bytes), policy: policy(bytes), whole }
+            let (at, count) = (number(bytes, 0, 40), number(bytes, 1, 20));
+            let cut = bytes.choose(&[Cut::Whole, Cut::Whole, Cut::Whole, Cut::Ragged, Cut::Claimed, Cut::Outside]);
+            Operation::Populate { at, count, store: store(bytes), policy: policy(bytes), cut }
         }
         11 => Operation::Depopulate(which(bytes)),
         12 => {
@@ -147,16 +151,29 @@ fn operation(bytes: &mut Bytes<'_>) -> Operation {
         }
         13 => Operation::Unmap(which(bytes)),
         14 => Operation::Synchronise,
-        _ => Operation::Online,
+        15 => Operation::Online,
+        16 | 17 => Operation::Hold { which: which(bytes), at: bytes.below(3) },
+        18 => Operation::LetGo(which(bytes)),
+        19 => Operation::Close(which(bytes)),
+        20 => Operation::Reopen(which(bytes)),
+        21 => Operation::Forget(which(bytes)),
+        22 => Operation::AddIntoGone,
+        _ => Operation::AddBeyond(which(bytes)),
     }
 }
 
 fn add(bytes: &mut Bytes<'_>) -> Operation {
-    let arena = bytes.choose(&[Arena::Near, Arena::Near, Arena::Far, Arena::Bare]);
+    let arena = bytes.choose(&[Arena::Near, Arena::Near, Arena::Far, Arena::Bare, Arena::Early]);
+    let kind = bytes.choose(&[RangeKind::Device, RangeKind::Device, RangeKind::Private, RangeKind::PeerToPeer]);
     let (extent, policy) = match bytes.byte() {
         // Large ranges in pages take thousands of descriptors and show nothing that small ones don't.
         big @ 240.. => (Extent::Big { at: u64::from(big & 1) }, LeafPolicy::Largest),
-        _ => (Extent::Units { at: number(bytes, 0, 8), count: number(bytes, 1, 3) }, policy(bytes)),
+        long @ 220.. => (Extent::Long { at: u64::from(long % 8), count: number(bytes, 0, 4) }, policy(bytes)),
+        160.. => (Extent::Units { at: number(bytes, 0, 8), count: number(bytes, 1, 3) }, policy(bytes)),
+        step => {
+            let (boundary, at) = (u64::from(step % 3), number(bytes, 0, 2 * AROUND));
+            (Extent::Steps { boundary, at, count: number(bytes, 1, 6) }, policy(bytes))
+        }
     };
-    Operation::Add { arena, extent, store: store(bytes), policy }
+    Operation::Add { arena, extent, store: store(bytes), policy, kind }
 }

@@ -116,6 +116,10 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         tables.machine_mut().end(Phase::Populate);
         let machine = tables.machine_mut();
         machine.begin(Phase::Initialise);
+        if linear.is_none() && memmap.mapped().bytes() == 0 {
+            // Nothing was published: another CPU may have mapped the pages that are there, and none was synchronised here.
+            machine.isb();
+        }
         let roles = ask.roles();
         memmap.initialise::<M, P>(machine, &roles);
         early.for_each(|part| vmemmap::initialise_within::<M, P>(machine, layout, part, &roles));

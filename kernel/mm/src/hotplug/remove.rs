@@ -102,8 +102,13 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
 
     /// Struct pages in early sections stay, as boot left them.
     fn forget_early(&mut self, range: PhysRange) {
-        for part in self.early_parts(range) {
-            let machine = self.tables.machine_mut();
+        let mut parts = self.early_parts(range).peekable();
+        let machine = self.tables.machine_mut();
+        if parts.peek().is_some() {
+            // Another CPU may have mapped them, and this one not have synchronised since.
+            machine.isb();
+        }
+        for part in parts {
             vmemmap::initialise_within::<M, P>(machine, &self.layout, part, &Roles::all(Role::Ram));
         }
     }

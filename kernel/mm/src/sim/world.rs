@@ -7,11 +7,13 @@
 mod cpu;
 mod memory;
 mod ram;
+mod section;
 #[cfg(test)]
 mod tests;
 
 pub use cpu::Cpu;
 pub use ram::SimRam;
+pub use section::ReadSection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,6 +27,7 @@ use crate::regime::Regime;
 use crate::trace::{Event, Header};
 use memory::Physical;
 use ram::Books;
+use section::Sections;
 
 /// What runs before each call of the seam, with the CPU that makes it. It may call the world.
 pub type Hook = Arc<dyn Fn(&World, u8) + Send + Sync>;
@@ -40,6 +43,8 @@ pub enum Call {
     Write(PhysAddr),
     /// Anything else: the adversary sees it.
     Event,
+    /// None yet: read sections of other CPUs have to end first. The call comes again until they have.
+    Wait,
 }
 
 /// The machine. Clones are the same machine.
@@ -66,6 +71,9 @@ struct State {
     steps: u64,
     /// What each CPU is about to do.
     calls: [Option<Call>; World::MOST_CPUS as usize],
+    /// The CPU that made the last call: there is one at a time wherever CPUs wait.
+    running: u8,
+    sections: Sections,
 }
 
 impl State {
@@ -113,6 +121,8 @@ impl World {
             kept: None,
             steps: 0,
             calls: [None; Self::MOST_CPUS as usize],
+            running: 0,
+            sections: Sections::default(),
         };
         let root = root(pa_bits);
         state.memory.zero(root, regime.granule().bytes().max(regime.root_bytes()));
@@ -281,6 +291,8 @@ impl World {
         if let Some(hook) = hook {
             self.state().calls[usize::from(cpu)] = Some(call);
             hook(self, cpu);
+            // Others may have run in between.
+            self.state().running = cpu;
         }
     }
 

@@ -146,7 +146,7 @@ impl Memmap {
     }
 
     /// The addresses of the leaves that are its own, from the first to the last.
-    pub(super) fn mapped(&self) -> VirtRange {
+    pub(crate) fn mapped(&self) -> VirtRange {
         let (page, interior) = (self.layout.granule().bytes(), self.interior());
         let [first, last] = self.own_edges();
         // An interior without pages may stand in the middle of the only page.

@@ -154,8 +154,13 @@ impl Baton {
         let me = usize::from(me);
         let call = world.call(me as u8);
         let mut state = self.state();
+        let may_go_on = call != Some(Call::Wait);
         if state.running == me && !state.finished[me] && state.matters(me, call) {
-            let next = state.choose(me, true);
+            assert!(
+                may_go_on || state.runnable().any(|other| other != me),
+                "CPU {me} waits, and nobody is left to end it"
+            );
+            let next = state.choose(me, may_go_on);
             self.pass(state, me, next);
         }
     }

@@ -46,8 +46,8 @@ pub const ROWS: [Row; 18] = [
 
 /// The physical address that both windows start with.
 pub const MEMSTART: u64 = GIB;
-/// Boot RAM, for whom wants some.
-pub const BOOT_RAM: u64 = 128 * MIB;
+/// Boot RAM from memstart on, for whom wants some: it ends in the middle of a section at every granule.
+pub const BOOT_RAM: u64 = 16 * MIB;
 /// What is mapped at the top of the address space, in no window: this much below 2^64.
 pub const TOP_BYTES: u64 = 512 * MIB;
 
@@ -60,6 +60,8 @@ pub enum Arena {
     Far,
     /// Where struct pages are also populated without a hot-plug.
     Bare,
+    /// Where boot RAM ends.
+    Early,
 }
 
 impl Row {
@@ -106,7 +108,7 @@ impl Row {
         self.linear_start().wrapping_add(pa - MEMSTART)
     }
 
-    /// What ranges are multiples of: 2 MiB, and as much as a page of struct pages describes.
+    /// As much as whole pages of struct pages describe, and at least 2 MiB.
     pub fn unit(self, page_shift: u32) -> u64 {
         ((self.granule.bytes() >> page_shift) << self.granule.shift()).max(2 * MIB)
     }
@@ -127,7 +129,17 @@ impl Row {
                 Arena::Near => 3 * GIB,
                 Arena::Far => 3 << (self.va_bits - 3),
                 Arena::Bare => 1 << (self.va_bits - 2),
+                Arena::Early => BOOT_RAM,
             }
+    }
+
+    /// From one boundary that ranges are to cross to the next: of what a page of struct pages describes, or from the end of
+    /// boot RAM to that of its section.
+    pub fn stride(self, arena: Arena, page_shift: u32) -> u64 {
+        match arena {
+            Arena::Early => (1 << self.granule.section_shift()) - BOOT_RAM,
+            _ => self.unit(page_shift),
+        }
     }
 }
 

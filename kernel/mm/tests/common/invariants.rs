@@ -1,6 +1,6 @@
 //! What holds after every operation, one function each.
 //!
-//! `i1` to `i9` are the invariants of the tables, `l1` to `l11` those that Linux's bugs have taught. Some are held elsewhere:
+//! `i1` to `i10` are invariants of the memory map, `l1` to `l11` those that Linux's bugs have taught. Some are held elsewhere:
 //!
 //! - I5 (no rule of the architecture is broken) is the adversary's, event by event; a scene fails with its first violation.
 //! - L1 (adding and removing leaves everything as it was) is I6 for the tables, I3 for frames, L5 for validity; that the altmap
@@ -11,7 +11,10 @@
 //! - L7 (a failed add changes nothing and succeeds later) is I9, and `failures.rs`.
 //! - L8 (the order of removal is irrelevant) and L9 (the same results at every granule) are about several runs: tests of
 //!   their own in `properties.rs`.
-//! - Of I4, that edge pages come from RAM can't be expressed: a range whose struct pages are no whole pages is refused.
+//! - I10 (ranges are listed, held and busy as they should be) is the scene's, which knows who holds and who hosts what.
+//!
+//! Which pages of the vmemmap there are is the scene's arithmetic (`scene/model.rs`): a page is claimed once, by the range
+//! that it describes alone or, as an edge page, for all whose struct pages are in it, and is there while one of them is.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +45,8 @@ pub struct Change<'a> {
     pub after: &'a Snapshot,
     /// Stretches of addresses that it may change.
     pub touched: &'a [(u64, u64)],
+    /// The end of the section of boot RAM.
+    pub early_end: u64,
     pub events: &'a [Event],
 }
 
@@ -49,30 +54,31 @@ pub struct Change<'a> {
 pub struct RegionView {
     pub start: u64,
     pub bytes: u64,
-    /// The altmap as it was given, and as it stands.
+    /// Its own altmap as it was given; and as it stands, or its part of a host's.
     pub given: Option<Altmap>,
     pub altmap: Option<Altmap>,
-    pub memmap: Claim,
+    /// The storage zone of its altmap or of its host's, in bytes: the first, and how many.
+    pub zone: Option<(u64, u64)>,
+    /// The pages of the vmemmap that describe nothing else.
+    pub interior: Option<Claim>,
     /// Whether its pfns are valid and its struct pages initialised: it was not only populated.
     pub hotplugged: bool,
 }
 
+/// The frames behind a claim of the vmemmap.
+fn frames(claim: &Claim) -> impl Iterator<Item = u64> {
+    let Target::Pages(pages) = &claim.target else { panic!("a vmemmap is claimed by pages") };
+    pages.values().map(|(pa, _)| *pa)
+}
+
 impl RegionView {
     fn frames(&self) -> impl Iterator<Item = u64> {
-        let Target::Pages(pages) = &self.memmap.target else { panic!("a vmemmap is claimed by pages") };
-        pages.values().map(|(pa, _)| *pa)
-    }
-
-    /// The storage zone of its altmap: first byte and bytes.
-    fn zone(&self, form: &Form) -> Option<(u64, u64)> {
-        let altmap = self.altmap?;
-        let first = altmap.base_pfn().number() + altmap.reserve();
-        Some((first << form.shift, altmap.free() << form.shift))
+        self.interior.iter().flat_map(frames)
     }
 
     /// The frames that its driver keeps.
     fn reserve(&self, form: &Form) -> std::ops::Range<u64> {
-        let frames = self.altmap.map_or(0, |altmap| altmap.reserve());
+        let frames = self.given.map_or(0, |altmap| altmap.reserve());
         self.start..self.start + (frames << form.shift)
     }
 
@@ -119,19 +125,21 @@ pub fn i2_nothing_outside_of_the_range_changes(change: &Change) {
     }
 }
 
-/// I3: every frame that is out is a table that can be reached, a page of the vmemmap, or a section record.
+/// I3: every frame that is out is a table that can be reached, a page of the vmemmap in RAM, or a record; edge pages are in
+/// RAM wherever the struct pages of their ranges are.
 pub fn i3_tables_and_frames_are_accounted_for(
     form: &Form,
     after: &Snapshot,
     regions: &[RegionView],
+    edges: &[Claim],
     boot: Option<&Claim>,
 ) {
     let mut out = after.frames_out.clone();
     for table in after.picture.tables.keys().filter(|table| **table != form.root) {
         assert_eq!(out.remove(table), Some(1 << form.shift), "I3: the table {table:#x} was not taken, or given back");
     }
-    let memmaps = regions.iter().filter(|region| region.altmap.is_none()).map(|region| &region.memmap).chain(boot);
-    for claim in memmaps {
+    let in_ram = regions.iter().filter(|region| region.altmap.is_none()).filter_map(|region| region.interior.as_ref());
+    for claim in in_ram.chain(edges).chain(boot) {
         let inside = after.picture.leaves.range(claim.va..).take_while(|(va, _)| **va - claim.va < claim.bytes);
         for (va, leaf) in inside {
             assert_eq!(out.remove(&leaf.pa), Some(leaf.bytes), "I3: the frame {:#x} behind {va:#x}", leaf.pa);
@@ -141,19 +149,24 @@ pub fn i3_tables_and_frames_are_accounted_for(
     assert_eq!(left, after.section_bytes, "I3: frames that are out without a use, or section records: {out:x?}");
 }
 
-/// I4: an altmap adds up, serves only its own range, and from its storage zone only.
+/// I4: an altmap adds up, and serves from its storage zone only: its own range's interior, or that of a tenant.
 pub fn i4_the_altmap_adds_up(form: &Form, region: &RegionView) {
-    let (Some(given), Some(altmap), Some(zone)) = (region.given, region.altmap, region.zone(form)) else {
-        assert_eq!(region.given, region.altmap, "I4: storage of another kind");
+    let (Some(altmap), Some(zone)) = (region.altmap, region.zone) else {
+        assert_eq!((region.given, region.altmap), (None, None), "I4: storage of another kind");
         return;
     };
-    let frames = region.frames().count() as u64;
-    assert_eq!((altmap.alloc(), given.alloc()), (frames, 0), "I4: a frame handed out for each page of the vmemmap");
+    assert_eq!(altmap.alloc(), region.frames().count() as u64, "I4: a frame handed out for each page of the interior");
     assert_eq!(altmap.alloc() + altmap.align() + altmap.remaining(), altmap.free(), "I4: {altmap:?}");
-    let fixed = |altmap: &Altmap| (altmap.base_pfn(), altmap.end_pfn(), altmap.reserve(), altmap.free());
-    assert_eq!(fixed(&altmap), fixed(&given), "I4: what was given does not change");
-    let outside = region.frames().find(|pa| pa.wrapping_sub(zone.0) >= zone.1 || !region.contains(*pa));
+    if let Some(given) = region.given {
+        let fixed = |altmap: &Altmap| (altmap.base_pfn(), altmap.end_pfn(), altmap.reserve(), altmap.free());
+        assert_eq!((fixed(&altmap), 0), (fixed(&given), given.alloc()), "I4: what was given does not change");
+    } else {
+        assert_eq!(altmap.remaining(), 0, "I4: a tenant has what it needs: {altmap:?}");
+    }
+    let outside = region.frames().find(|pa| pa.wrapping_sub(zone.0) >= zone.1);
     assert_eq!(outside, None, "I4: a frame of the vmemmap outside of the storage zone {zone:x?}");
+    let first = altmap.storage().0.number() << form.shift;
+    assert!(first.wrapping_sub(zone.0) <= zone.1, "I4: a part outside of the storage zone {zone:x?}");
 }
 
 /// I6: when all that was added is removed, the tables are what they were.
@@ -171,8 +184,13 @@ pub fn i7_leaves_are_well_formed(form: &Form, picture: &Picture, mair: u64) {
         assert!(is(READ_ONLY) || !executable, "I7: {va:#x} is writable and executable");
         assert!(is(ACCESS) && !is(NON_GLOBAL), "I7: {va:#x} has no access flag, or is not global");
         let memory = mair >> ((leaf.attributes >> 2 & 7) * 8) & 0xff;
-        let device = leaf.attributes >> 2 & 7 != 0;
-        assert_eq!(memory, if device { 0x04 } else { 0xff }, "I7: memory type of {va:#x}");
+        let kind = match leaf.attributes >> 2 & 7 {
+            0 => Some(0xff),
+            3 => Some(0x00),
+            4 => Some(0x04),
+            _ => None,
+        };
+        assert_eq!(Some(memory), kind, "I7: memory type of {va:#x}");
         let shareable = form.wide && form.shift < 16 || leaf.attributes >> 8 & 3 == 3;
         assert!(shareable, "I7: {va:#x} is not inner shareable");
     }
@@ -189,8 +207,13 @@ pub fn i8_barriers_and_invalidations_are_bounded(change: &Change, verdict: Verdi
     let synchronisations = count(|event| matches!(event, Event::Isb { .. }));
     let invalidations = count(|event| matches!(event, Event::Tlbi { .. }));
     let all = count(|event| matches!(event, Event::Tlbi { operand: None, .. }));
+    let is_early = change
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Begin { op, start, .. } if &**op == "remove" && *start < change.early_end));
     let most = match verdict {
-        Verdict::Removed => (8, 4),
+        // One ISB more before it writes to struct pages that boot has mapped.
+        Verdict::Removed => (8, 4 + usize::from(is_early)),
         Verdict::Added | Verdict::Depopulated | Verdict::Unmapped => (4, 2),
         _ => (2, 1),
     };
@@ -240,51 +263,48 @@ pub fn l3_no_valid_descriptor_replaces_another(change: &Change) {
     }
 }
 
-/// L5: pfns are valid exactly where a range is added; there the struct page is mapped and writable.
-pub fn l5_a_pfn_is_valid_where_its_struct_page_is(regions: &[RegionView], unit: u64, is_valid: impl Fn(u64) -> bool) {
+/// L5: pfns are valid exactly where a range is added, and in the section of boot RAM; there the struct page is writable.
+pub fn l5_a_pfn_is_valid_where_its_struct_page_is(
+    regions: &[RegionView],
+    early: &std::ops::Range<u64>,
+    is_valid: impl Fn(u64) -> bool,
+) {
     let subsection = 2 * MIB;
     for region in regions {
         let (first, end) = (region.start, region.start + region.bytes);
-        for pa in [first - subsection, first, first + unit / 2, end - subsection, end] {
+        for pa in [first - subsection, first, first + region.bytes / 2, end - subsection, end] {
             let live = regions.iter().any(|region| region.hotplugged && region.contains(pa));
-            assert_eq!(is_valid(pa), live, "L5: validity of {pa:#x}");
+            assert_eq!(is_valid(pa), live || early.contains(&pa), "L5: validity of {pa:#x}");
         }
-        let Target::Pages(pages) = &region.memmap.target else { panic!("a vmemmap is claimed by pages") };
+        let Some(Target::Pages(pages)) = region.interior.as_ref().map(|interior| &interior.target) else { continue };
         assert!(pages.values().all(|(_, attributes)| attributes & READ_ONLY == 0), "L5: a read-only struct page");
     }
 }
 
-/// L6: no struct page of a live range is left as it was before, and none is damaged: those of the reserve and of the altmap
-/// say so.
-pub fn l6_struct_pages_are_initialised(form: &Form, region: &RegionView, words: u64, world: &World) {
-    let Target::Pages(pages) = &region.memmap.target else { panic!("a vmemmap is claimed by pages") };
-    let first = region.start >> form.shift;
-    let (reserve_end, altmap_end) = region.altmap.map_or((0, 0), |altmap| {
-        let (start, end) = (altmap.base_pfn().number() + altmap.reserve(), altmap.free());
-        (start, start + end)
-    });
-    let role = |pfn| match pfn {
-        _ if pfn < reserve_end => Role::Reserve,
-        _ if pfn < altmap_end => Role::Altmap,
-        _ => Role::Device,
-    };
-    let page = 1 << form.shift;
-    for (index, (pa, _)) in (0..).zip(pages.values()) {
-        let found = world.words(PhysAddr::new(*pa), page / 8);
-        for (at, struct_page) in (0..).zip(found.chunks(words as usize)) {
-            let pfn = first + index * (page / 8 / words) + at;
-            let right = (0..words).zip(struct_page).all(|(word, found)| *found == page::word(pfn, role(pfn), word));
-            assert!(right, "L6: the struct page of pfn {pfn:#x}, {:?}, is {struct_page:x?}", role(pfn));
-        }
+/// L6: no struct page of a live range is left as it was before, and none is damaged: each says whose it is and what for. The
+/// struct pages of `pfns`, of `size` bytes each, are in the frame with the first of them at `pa`.
+pub fn l6_struct_pages_are_initialised(
+    pa: u64,
+    pfns: std::ops::Range<u64>,
+    size: u64,
+    role: impl Fn(u64) -> Role,
+    world: &World,
+) {
+    let words = size / 8;
+    let found = world.words(PhysAddr::new(pa), (pfns.end - pfns.start) * words);
+    for (pfn, struct_page) in pfns.zip(found.chunks(words as usize)) {
+        let role = role(pfn);
+        let right = (0..words).zip(struct_page).all(|(word, found)| *found == page::word(pfn, role, word));
+        assert!(right, "L6: the struct page of pfn {pfn:#x}, {role:?}, is {struct_page:x?}");
     }
 }
 
 /// L10: frames of struct pages are nobody else's: no altmap meets a reserve, another altmap or another device.
-pub fn l10_altmaps_are_apart(form: &Form, regions: &[RegionView]) {
+pub fn l10_altmaps_are_apart(form: &Form, regions: &[RegionView], edges: &[Claim]) {
     let mut owners = BTreeMap::new();
     for (number, region) in regions.iter().enumerate() {
-        if let Some((start, bytes)) = region.zone(form) {
-            assert!(start >= region.start && region.contains(start), "L10: a storage zone outside of its device");
+        if let (Some(_), Some((start, bytes))) = (region.given, region.zone) {
+            assert!(start >= region.start && bytes <= region.bytes, "L10: a storage zone outside of its device");
             let meets = regions.iter().enumerate().find(|(other, region)| {
                 *other != number && region.start < start + bytes && start < region.start + region.bytes
             });
@@ -295,6 +315,10 @@ pub fn l10_altmaps_are_apart(form: &Form, regions: &[RegionView]) {
             assert!(!reserved, "L10: {pa:#x} belongs to a driver");
             assert_eq!(owners.insert(pa, number), None, "L10: {pa:#x} is a struct page's frame twice");
         }
+    }
+    for pa in edges.iter().flat_map(frames) {
+        assert_eq!(owners.insert(pa, usize::MAX), None, "L10: {pa:#x} is an edge page's frame, and another's");
+        assert!(!regions.iter().any(|region| region.contains(pa)), "L10: the edge page at {pa:#x} is in a device");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operations that a scene is put through, as values: made at random, shrunk, printed.
 
 use proptest::prelude::*;
+use vmemmap::hotplug::RangeKind;
 use vmemmap::leaf::LeafPolicy;
 
 use super::geometry::Arena;
@@ -26,15 +27,39 @@ pub enum Store {
     Elsewhere,
     /// Larger than the range.
     Huge,
+    /// One that serves others already.
+    Used,
+    /// What is left of the altmap of one that is there.
+    Host(usize),
 }
 
-/// How much to add, in multiples of what the geometry asks for.
+/// How much to add.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
-    /// So many units, so many units into the arena.
+    /// So many units, so many units into the arena: no page of the vmemmap describes anything else.
     Units { at: u64, count: u64 },
+    /// So many times 2 MiB from somewhere around a boundary on: [`AROUND`] is on it.
+    Steps { boundary: u64, at: u64, count: u64 },
+    /// A unit more than that.
+    Long { at: u64, count: u64 },
     /// As much as a large leaf maps, so many times that into the arena.
     Big { at: u64 },
+}
+
+/// How many times 2 MiB before a boundary [`Extent::Steps`] begin.
+pub const AROUND: u64 = 4;
+
+/// What struct pages that are populated on their own are to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// Whole pages of the vmemmap.
+    Whole,
+    /// One less, so that the last page is an edge page.
+    Ragged,
+    /// The same, which others are said to use.
+    Claimed,
+    /// They reach beyond the window.
+    Outside,
 }
 
 /// What to do. Indices choose among what there is, modulo its number.
@@ -43,10 +68,28 @@ pub enum Operation {
     Add {
         arena: Arena,
         extent: Extent,
+        /// For device memory; that of other kinds is RAM.
         store: Store,
         policy: LeafPolicy,
+        kind: RangeKind,
     },
     Remove(usize),
+    /// The handle is dropped: the range stays for ever.
+    Forget(usize),
+    /// No new references to a range.
+    Close(usize),
+    Reopen(usize),
+    /// A CPU takes a reference to a range by its first pfn, its last, or one between.
+    Hold {
+        which: usize,
+        at: usize,
+    },
+    /// The reference is dropped.
+    LetGo(usize),
+    /// Add in the altmap of a range that has gone.
+    AddIntoGone,
+    /// Add where the CPU, the linear map or the vmemmap does not reach.
+    AddBeyond(usize),
     /// Add a range that overlaps a live one: from before it, from its middle, around it.
     AddOver {
         which: usize,
@@ -55,7 +98,7 @@ pub enum Operation {
     },
     /// Remove a region of another memory map.
     RemoveForeign(usize),
-    /// Add with a boundary that is no multiple of the unit, or nothing.
+    /// Add with a boundary that is no multiple of 2 MiB, or nothing.
     AddMisaligned {
         start: bool,
         by_page: bool,
@@ -67,7 +110,7 @@ pub enum Operation {
         count: u64,
         store: Store,
         policy: LeafPolicy,
-        whole: bool,
+        cut: Cut,
     },
     Depopulate(usize),
     /// Frames at the top of the address space, outside of both windows: so many pages, that far below the end.
@@ -114,31 +157,47 @@ fn store() -> impl Strategy<Value = Store> {
         1 => Just(Store::Short),
         1 => Just(Store::Elsewhere),
         1 => Just(Store::Huge),
+        1 => Just(Store::Used),
+        4 => any::<usize>().prop_map(Store::Host),
     ]
 }
 
 fn arena() -> impl Strategy<Value = Arena> {
-    prop_oneof![3 => Just(Arena::Near), 2 => Just(Arena::Far), 1 => Just(Arena::Bare)]
+    prop_oneof![3 => Just(Arena::Near), 2 => Just(Arena::Far), 1 => Just(Arena::Bare), 2 => Just(Arena::Early)]
+}
+
+fn kind() -> impl Strategy<Value = RangeKind> {
+    prop_oneof![4 => Just(RangeKind::Device), 1 => Just(RangeKind::Private), 1 => Just(RangeKind::PeerToPeer)]
 }
 
 fn extent() -> impl Strategy<Value = Extent> {
     prop_oneof![
-        5 => (0_u64..8, 1_u64..3).prop_map(|(at, count)| Extent::Units { at, count }),
+        2 => (0_u64..8, 1_u64..3).prop_map(|(at, count)| Extent::Units { at, count }),
+        8 => (0_u64..3, 0..2 * AROUND, 1_u64..6)
+            .prop_map(|(boundary, at, count)| Extent::Steps { boundary, at, count }),
+        2 => (0..2 * AROUND, 0_u64..4).prop_map(|(at, count)| Extent::Long { at, count }),
         1 => (0_u64..2).prop_map(|at| Extent::Big { at }),
     ]
 }
 
 fn add() -> impl Strategy<Value = Operation> {
-    (arena(), extent(), store(), policy()).prop_map(|(arena, extent, store, policy)| {
+    (arena(), extent(), store(), policy(), kind()).prop_map(|(arena, extent, store, policy, kind)| {
         // Large ranges in pages take thousands of descriptors and show nothing that small ones don't.
         let policy = if matches!(extent, Extent::Big { .. }) { LeafPolicy::Largest } else { policy };
-        Operation::Add { arena, extent, store, policy }
+        Operation::Add { arena, extent, store, policy, kind }
     })
 }
 
 fn populate() -> impl Strategy<Value = Operation> {
-    (0_u64..40, 1_u64..20, store(), policy(), prop::bool::weighted(0.9))
-        .prop_map(|(at, count, store, policy, whole)| Operation::Populate { at, count, store, policy, whole })
+    let cut =
+        prop_oneof![6 => Just(Cut::Whole), 2 => Just(Cut::Ragged), 1 => Just(Cut::Claimed), 1 => Just(Cut::Outside)];
+    (0_u64..40, 1_u64..20, store(), policy(), cut).prop_map(|(at, count, store, policy, cut)| Operation::Populate {
+        at,
+        count,
+        store,
+        policy,
+        cut,
+    })
 }
 
 fn map() -> impl Strategy<Value = Operation> {
@@ -150,8 +209,15 @@ fn operation() -> impl Strategy<Value = Operation> {
     let over = (any::<usize>(), any::<bool>(), any::<bool>());
     let misaligned = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
     prop_oneof![
-        8 => add(),
-        4 => any::<usize>().prop_map(Operation::Remove),
+        12 => add(),
+        5 => any::<usize>().prop_map(Operation::Remove),
+        1 => any::<usize>().prop_map(Operation::Forget),
+        1 => any::<usize>().prop_map(Operation::Close),
+        1 => any::<usize>().prop_map(Operation::Reopen),
+        3 => (any::<usize>(), 0_usize..3).prop_map(|(which, at)| Operation::Hold { which, at }),
+        2 => any::<usize>().prop_map(Operation::LetGo),
+        1 => Just(Operation::AddIntoGone),
+        1 => any::<usize>().prop_map(Operation::AddBeyond),
         2 => over.prop_map(|(which, from_before, to_behind)| Operation::AddOver { which, from_before, to_behind }),
         1 => any::<usize>().prop_map(Operation::RemoveForeign),
         1 => misaligned.prop_map(|(start, by_page, empty)| Operation::AddMisaligned { start, by_page, empty }),

@@ -7,13 +7,17 @@ use vmemmap::leaf::LeafPolicy::{self, Largest, Linux, Pages};
 use vmemmap::table::Tables;
 use vmemmap::vmemmap::{Memmap, Storage, populate};
 
+use super::shared::{
+    early, first_of_a_page_goes, first_with_altmap_goes, handed_over, reader, second_beside_altmap_goes,
+    second_of_a_page_goes, tenants,
+};
 use super::stage::{Shape, Stage, expect, let_elsewhere};
 use crate::Fault;
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// Where device memory begins.
-const BASE: u64 = 128 * GIB;
+pub(super) const BASE: u64 = 128 * GIB;
 
 /// One scenario.
 #[derive(Clone, Copy, Debug)]
@@ -49,10 +53,18 @@ scenarios! {
     "short-of-frames" short_of_frames K4 K64;
     "high" high K4 K16 K64;
     "above-the-threshold" above_the_threshold K4;
+    "first-of-a-page-goes" first_of_a_page_goes K16 K64;
+    "second-of-a-page-goes" second_of_a_page_goes K16 K64;
+    "first-with-altmap-goes" first_with_altmap_goes K16;
+    "second-beside-altmap-goes" second_beside_altmap_goes K16;
+    "handed-over" handed_over K16 K64;
+    "early" early K4 K16 K64;
+    "tenants" tenants K4 K16 K64;
+    "reader" reader K4 K64;
 }
 
 /// A block of the linear map: a few pages of struct pages.
-const fn unit<G: Granule>() -> u64 {
+pub(super) const fn unit<G: Granule>() -> u64 {
     match G::SIZE {
         GranuleSize::K4 => 2 * MIB,
         GranuleSize::K16 => 32 * MIB,
@@ -69,7 +81,7 @@ const fn described_by_run<G: Granule>() -> u64 {
     }
 }
 
-fn range(start: u64, bytes: u64) -> PhysRange {
+pub(super) fn range(start: u64, bytes: u64) -> PhysRange {
     PhysRange::new(PhysAddr::new(start), bytes).expect("below 2^52")
 }
 

@@ -1,13 +1,14 @@
 //! A world with a mutant in it: what scenarios are played on.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr};
 use vmemmap::altmap::Altmap;
 use vmemmap::descriptor::OutputFormat;
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::{AddError, Hotplug, LINEAR_PROTECTION, Region, Request};
+use vmemmap::hotplug::{AddError, Hotplug, Kind, Region, Request};
 use vmemmap::layout::Layout;
 use vmemmap::leaf::{LeafPolicy, Stretches};
 use vmemmap::mapping::Mapping;
@@ -24,8 +25,9 @@ use crate::{Fault, Hands, Ledger, Mutated, MutatedFrames};
 /// What the scenarios find out by themselves, beside the rules of the adversary: invariants by number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
-    /// `I1`: the map is what was planned; `I3`: frames come back; `I8`: no more invalidations than needed; `I9`: nothing
-    /// is half done; `panic`.
+    /// `I1`: the map is what was planned; `I3`: frames come back; `I4`: frames are where they may be; `I8`: no more
+    /// invalidations than needed; `I9`: nothing is half done; `I10`: nothing goes that others need; `L6`: struct pages hold
+    /// what they should; `panic`.
     pub code: &'static str,
     /// In words.
     pub why: String,
@@ -103,6 +105,8 @@ pub struct Stage<G: Granule> {
     hands: Hands,
     shape: Shape,
     policy: LeafPolicy,
+    /// How many ranges each edge page of the vmemmap holds struct pages of.
+    edges: BTreeMap<VirtAddr, u32>,
 }
 
 impl<G: Granule> Stage<G> {
@@ -124,7 +128,7 @@ impl<G: Granule> Stage<G> {
         let frames = MutatedFrames::new(world.ram(), fault, ledger);
         let layout = Layout::linux(G::SIZE, shape.bits, 0);
         let map = Hotplug::new(tables, frames, layout, shape.bits).expect("a fresh world has frames");
-        Self { world, map, fault, hands, shape, policy }
+        Self { world, map, fault, hands, shape, policy, edges: BTreeMap::new() }
     }
 
     /// A request for `range`; with an altmap that is just large enough behind `reserve` frames, if there is one.
@@ -142,33 +146,73 @@ impl<G: Granule> Stage<G> {
     /// # Errors
     ///
     /// As of commit.
-    pub fn try_add(&mut self, request: Request) -> Result<Region, AddError> {
-        self.map.plan(request).expect("the scenario's plan is right").commit()
+    pub fn try_add<K: Kind>(&mut self, request: Request<K>) -> Result<Region, AddError> {
+        let region = self.map.plan(request).expect("the scenario's plan is right").commit()?;
+        for edge in region.memmap().edges().into_iter().flatten() {
+            *self.edges.entry(edge).or_default() += 1;
+        }
+        Ok(region)
     }
 
     /// Adds a range, which must work, and looks at it from every CPU.
-    pub fn add(&mut self, request: Request) -> Region {
+    pub fn add<K: Kind + Copy>(&mut self, request: Request<K>) -> Region {
         let region = self.try_add(request).expect("there are frames");
         self.synchronise_others();
         self.look(&region, &request);
         region
     }
 
-    /// Removes a region, which must work; afterwards nothing is mapped there.
+    /// Removes a region, which must work; afterwards nothing is mapped there but what others need.
     pub fn remove(&mut self, region: Region) {
-        let maps = [self.linear(&region), region.memmap().stretches()];
+        let interior = region.memmap().interior_stretches();
+        let edges = region.memmap().edges().into_iter().flatten();
+        let maps = self.linear(&region).into_iter().chain([interior]);
         self.map.remove(region).expect("it is a region of this map");
-        for va in maps.into_iter().flat_map(leaf_vas::<G>) {
-            let written = self.world.written(va.value());
-            expect("I1", written == Outcome::Fault, || format!("{va} is removed and still {written:x?}"));
+        for va in maps.flat_map(leaf_vas::<G>) {
+            self.expect_gone(va);
+        }
+        for edge in edges {
+            let users = self.edges.entry(edge).or_default();
+            *users -= 1;
+            if *users > 0 {
+                self.expect_in_ram(edge);
+            } else {
+                self.expect_gone(edge);
+            }
         }
     }
 
+    fn expect_gone(&self, va: VirtAddr) {
+        let written = self.world.written(va.value());
+        expect("I1", written == Outcome::Fault, || format!("{va} is removed and still {written:x?}"));
+    }
+
+    fn expect_in_ram(&self, edge: VirtAddr) {
+        let written = self.world.written(edge.value());
+        let in_ram = matches!(written, Outcome::Map { pa, .. } if self.world.frames_out().contains_key(&pa));
+        expect(if written == Outcome::Fault { "I1" } else { "I4" }, in_ram, || {
+            format!("the page {edge}, which several ranges may need, should be in RAM and is {written:x?}")
+        });
+    }
+
+    /// The same with the memory map in the hands of another CPU.
+    #[must_use]
+    pub fn on(self, cpu: u8) -> Self {
+        let Self { world, map, fault, hands, shape, policy, edges } = self;
+        let hands = Hands { cpu, ..hands };
+        // SAFETY: a CPU of the same world; that of before is dropped.
+        let map = unsafe { map.on(|_| Mutated::new(world.cpu::<G>(cpu), fault, hands)) };
+        Self { world, map, fault, hands, shape, policy, edges }
+    }
+
     /// Every leaf must be what the plan says, and every CPU must see it.
-    pub fn look(&self, region: &Region, request: &Request) {
+    pub fn look<K: Kind>(&self, region: &Region, request: &Request<K>) {
         let layout = *self.map.layout();
-        for va in leaf_vas::<G>(self.linear(region)) {
+        for va in self.linear(region).into_iter().flat_map(leaf_vas::<G>) {
             self.expect_at(va, layout.physical_address(va));
+        }
+        for edge in region.memmap().edges().into_iter().flatten() {
+            self.expect_in_ram(edge);
         }
         if let Some(mut altmap) = request.storage().altmap() {
             let mut leaves = Vec::new();
@@ -188,8 +232,9 @@ impl<G: Granule> Stage<G> {
 
     /// Every CPU touches every leaf.
     pub fn touch(&self, region: &Region) {
-        let vas = [self.linear(region), region.memmap().stretches()].into_iter().flat_map(leaf_vas::<G>);
-        for va in vas {
+        let stretches = self.linear(region).into_iter().chain([region.memmap().interior_stretches()]);
+        let edges = region.memmap().edges().into_iter().flatten();
+        for va in stretches.flat_map(leaf_vas::<G>).chain(edges) {
             for cpu in 0..self.shape.online {
                 self.world.event(Event::Touch { cpu, va: va.value(), write: true });
             }
@@ -214,9 +259,10 @@ impl<G: Granule> Stage<G> {
         (1..self.shape.online).for_each(|cpu| self.world.event(Event::Isb { cpu }));
     }
 
-    fn linear(&self, region: &Region) -> Stretches {
+    fn linear(&self, region: &Region) -> Option<Stretches> {
         let (regime, layout) = (self.world.regime(), self.map.layout());
-        Mapping::linear(regime, layout, region.range(), self.policy, LINEAR_PROTECTION).stretches()
+        let protection = region.kind().linear_protection()?;
+        Some(Mapping::linear(regime, layout, region.range(), self.policy, protection).stretches())
     }
 
     /// Bytes of RAM that are out, but for section records.

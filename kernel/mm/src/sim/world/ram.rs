@@ -72,7 +72,12 @@ unsafe impl Frames for SimRam {
     }
 }
 
-// SAFETY: no read section outlasts a call: readers of a world are programs that end theirs before they yield.
+// SAFETY: it returns once every read section that had begun is over; memory of a world is sequentially consistent.
 unsafe impl Quiesce for SimRam {
-    fn wait_for_readers(&mut self) {}
+    fn wait_for_readers(&mut self) {
+        let begun = self.world.sections_begun();
+        while self.world.reads_before(begun) {
+            self.world.await_readers();
+        }
+    }
 }

@@ -1,19 +1,21 @@
 //! What is used below hot-plug: struct pages populated on their own, frames mapped outside of the windows.
 
 use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
+use vmemmap::altmap::Altmap;
 use vmemmap::descriptor::{Attributes, TableAttributes};
 use vmemmap::granule::Granule;
+use vmemmap::hotplug::RangeKind;
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::mapping::{self, MapError, Mapping};
 use vmemmap::meta::Meta;
 use vmemmap::table::Protection;
-use vmemmap::vmemmap::{Memmap, MemmapError, PopulateError, Shared, Storage, depopulate, populate};
+use vmemmap::vmemmap::{Memmap, PopulateError, Shared, Storage, depopulate, populate};
 
-use super::super::geometry::{Arena, range};
+use super::super::geometry::{Arena, MEMSTART, range};
 use super::super::invariants;
-use super::super::operation::Store;
+use super::super::operation::{Cut, Store};
 use super::super::watch::Target;
-use super::hotplug::overlap;
+use super::hotplug::{Asked, overlap};
 use super::{Bare, Done, Mapped, Scene, TOP_FRAMES, Verdict};
 
 /// Kinds of mapping: what the library is asked for, and its bits as Linux writes them.
@@ -26,41 +28,47 @@ const KINDS: [(Attributes, u64); 4] = [
 
 impl<G: Granule, P: Meta> Scene<G, P> {
     fn occupied(&self, asked: (u64, u64)) -> bool {
-        let bare = self.bare.iter().map(|bare| (bare.start, bare.bytes));
-        let added = self.added.iter().map(|added| added.region.range());
-        let added = added.map(|range| (range.start().value(), range.bytes()));
-        bare.chain(added).any(|live| overlap(asked, live))
+        self.meets_bare(asked)
+            || self.added.iter().any(|added| self.pages_meet(asked, self.own(added.start, added.bytes)))
+    }
+
+    /// Which memory's struct pages are to be populated: in pages of vmemmap, which may describe less than 2 MiB.
+    fn described_by_pages(&self, at: u64, count: u64, cut: Cut) -> (u64, u64) {
+        let (unit, first) = (self.described(), self.row.arena(Arena::Bare));
+        let end = MEMSTART + (self.layout.vmemmap().bytes() >> self.page_shift << self.form.shift);
+        match cut {
+            Cut::Whole => (first + at * unit, count * unit),
+            Cut::Ragged | Cut::Claimed => (first + at * unit, count * unit - (1 << self.form.shift)),
+            Cut::Outside => (end - unit, 2 * unit),
+        }
     }
 
     pub(super) fn populate(
         &mut self,
         cpu: u8,
-        at: u64,
-        count: u64,
+        (at, count): (u64, u64),
         store: Store,
         policy: LeafPolicy,
-        whole: bool,
+        cut: Cut,
     ) -> Done {
-        // Pages of vmemmap, which may describe less than hot-plug's unit.
-        let described = (1 << self.form.shift >> self.page_shift) << self.form.shift;
-        let (start, bytes) = (self.row.arena(Arena::Bare) + at * described, count * described);
-        let (bytes, store) = if whole { (bytes, store) } else { (bytes - (1 << self.form.shift), Store::Ram) };
-        let device = range(start, bytes);
-        let altmap = self.altmap(device, policy, store);
-        let expected = if !whole {
-            Verdict::Window
-        } else if store == Store::Short {
-            Verdict::AltmapTooSmall
-        } else if self.occupied((start, bytes)) {
-            Verdict::Occupied
-        } else {
-            Verdict::Populated
+        let (start, bytes) = self.described_by_pages(at, count, cut);
+        let asked = Asked { start, bytes, store, policy, kind: RangeKind::Device };
+        let (device, pages) = (range(start, bytes), self.pages((start, bytes)));
+        let tight = |device, reserve| Altmap::tight(&self.layout, device, policy, reserve);
+        let altmap = self.altmap(&asked, (start, bytes), tight);
+        let expected = match self.altmap_flaw(&asked, altmap, pages.interior.1) {
+            _ if cut == Cut::Outside => Verdict::Window,
+            // Of an edge page that is there it is true that it is shared.
+            _ if cut == Cut::Claimed && self.occupied((start, bytes)) => return Done::refused(Verdict::Idle),
+            _ if cut == Cut::Claimed => Verdict::NotShared,
+            // Bare populating takes the altmap's word for where it is.
+            Some(Verdict::AltmapElsewhere | Verdict::AltmapTooLarge) => return Done::refused(Verdict::Idle),
+            Some(flaw) => flaw,
+            None if self.occupied((start, bytes)) => Verdict::Occupied,
+            None => Verdict::Populated,
         };
-        // Bare populating takes the altmap's word for where it is.
-        if whole && expected == Verdict::Populated && self.altmap_flaw(device, store, altmap).is_some() {
-            return Done::refused(Verdict::Idle);
-        }
-        let memmap = Memmap::new(&self.layout, device, policy);
+        let shared = Shared { first: false, last: cut == Cut::Claimed };
+        let memmap = Memmap::new(&self.layout, device, policy).beside(shared);
         let storage = altmap.map_or(Storage::Ram, Storage::Altmap);
         if expected != Verdict::Populated {
             let mut ram = self.world.ram();
@@ -69,18 +77,23 @@ impl<G: Granule, P: Meta> Scene<G, P> {
             return Done::refused(expected);
         }
         self.device(start, bytes, true);
-        let claim = self.claim_memmap(start, bytes);
+        let interior = self.claim_pages(pages.interior);
+        let edges: Vec<_> =
+            pages.edges.iter().filter_map(|page| self.claim_pages((*page, 1 << self.form.shift))).collect();
+        let claims: Vec<_> = interior.into_iter().chain(edges.iter().copied()).collect();
         let mut ram = self.world.ram();
         let populated =
             self.bracket(cpu, "populate", |scene| populate(scene.on(cpu).tables_mut(), &mut ram, memmap, storage));
         match populated {
             Ok(populated) => {
-                self.watch.arrived(claim, cpu, &self.picture());
-                self.bare.push(Bare { populated, start, bytes, altmap, memmap: claim });
-                Done { verdict: Verdict::Populated, touched: vec![self.memmap(start, bytes)] }
+                let touched = self.arrived(cpu, &claims);
+                self.bare.push(Bare { populated, start, bytes, altmap, interior, edges });
+                Done { verdict: Verdict::Populated, touched }
             }
             Err(error) => {
-                self.watch.gone(claim);
+                for claim in &claims {
+                    self.watch.gone(*claim);
+                }
                 self.device(start, bytes, false);
                 Done::refused(refusal(&error))
             }
@@ -91,16 +104,22 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         if self.bare.is_empty() {
             return Done::refused(Verdict::Idle);
         }
-        let Bare { populated, start, bytes, altmap, memmap } = self.bare.remove(which % self.bare.len());
-        self.watch.leaving(memmap);
+        let Bare { populated, start, bytes, altmap, interior, edges } = self.bare.remove(which % self.bare.len());
+        let claims: Vec<_> = interior.into_iter().chain(edges).collect();
+        for claim in &claims {
+            self.watch.leaving(*claim);
+        }
         let mut ram = self.world.ram();
         let (storage, _) = self.bracket(cpu, "populate", |scene| {
             depopulate(scene.on(cpu).tables_mut(), &mut ram, populated, Shared::default())
         });
         assert_eq!(storage, altmap.map_or(Storage::Ram, Storage::Altmap), "L1: the altmap as it was");
-        self.watch.gone(memmap);
+        let touched = self.stretches(&claims);
+        for claim in &claims {
+            self.watch.gone(*claim);
+        }
         self.device(start, bytes, false);
-        Done { verdict: Verdict::Depopulated, touched: vec![self.memmap(start, bytes)] }
+        Done { verdict: Verdict::Depopulated, touched }
     }
 
     pub(super) fn map_top(
@@ -167,10 +186,7 @@ impl<G: Granule, P: Meta> Scene<G, P> {
 
 fn refusal(error: &PopulateError) -> Verdict {
     match error {
-        PopulateError::Memmap(MemmapError::Window { .. }) => Verdict::Window,
-        PopulateError::Memmap(MemmapError::Occupied(_)) => Verdict::Occupied,
-        PopulateError::Memmap(MemmapError::Altmap(_)) => Verdict::AltmapTooSmall,
-        PopulateError::Memmap(MemmapError::AltmapInUse { .. } | MemmapError::NotShared { .. }) => Verdict::Other,
+        PopulateError::Memmap(error) => error.into(),
         PopulateError::Frames(_) => Verdict::OutOfRam,
     }
 }
