@@ -197,3 +197,21 @@ fn ram_in_pieces_may_share_a_section() {
     assert!(matches!(taken, PlanError::BootRam { .. }));
     map.remove(region).unwrap();
 }
+
+/// An adopter's windows, in which a page of vmemmap describes the end of one section and the start of the next.
+#[test]
+fn a_page_that_boot_shares_with_the_next_section_stays_boots() {
+    let window = |start, bytes| crate::addr::VirtRange::new(crate::addr::VirtAddr::new(start), bytes);
+    let (linear, vmemmap) = (window(0xffff_0000_0000_0000, 64 * GIB), window(0xffff_8000_0000_0000, GIB));
+    let layout = Layout::new(crate::granule::GranuleSize::K64, linear, vmemmap, GIB - 2 * MIB, 6);
+    let (tables, ram) = (crate::testing::tables::<K64>(48), crate::testing::Ram::default());
+    let mut map = Map::<K64>::new(tables, ram, layout, 40).unwrap();
+    map.add_boot_ram(range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).unwrap();
+    let behind = range(PhysAddr::new(GIB + 512 * MIB), 4 * MIB);
+    map.sections.prepare(map.tables.machine_mut(), &mut map.frames, behind).unwrap();
+    let before = frames_and_tables(&map);
+    let region = add(&mut map, behind, LeafPolicy::Largest, true);
+    assert_eq!(map.frames.out.len(), before.0.len() + 2, "two tables of the linear map: the page is there");
+    map.remove(region).unwrap();
+    assert_eq!(before, frames_and_tables(&map));
+}

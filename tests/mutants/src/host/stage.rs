@@ -261,7 +261,7 @@ impl<G: Granule> Stage<G> {
 
     fn linear(&self, region: &Region) -> Option<Stretches> {
         let (regime, layout) = (self.world.regime(), self.map.layout());
-        let protection = region.kind().linear_protection()?;
+        let protection = region.kind().linear_protection(layout)?;
         Some(Mapping::linear(regime, layout, region.range(), self.policy, protection).stretches())
     }
 
