@@ -2,19 +2,20 @@
 
 use alloc::vec::Vec;
 
+use vmemmap::granule::Granule;
 use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
 
 use super::Asked;
 use crate::boot::{BootInfo, refuse};
 use crate::exit::{self, Status};
-use crate::memory::MemoryMap;
+use crate::memory::{MemoryMap, RamFrames};
 use crate::println;
 use crate::prove::Books;
 use crate::report::{Planned, print_plans};
 
-/// Plans each of `devices` and logs it; refuses what can't be planned. Nothing is touched, so each plan is that of a
-/// device that comes first.
+/// Plans each of `devices` and logs it; refuses what can't be planned, and what RAM can't hold. Nothing is touched, so each
+/// plan is that of a device that comes first.
 pub fn all<M: Machine>(map: &mut MemoryMap<M>, devices: &[Asked]) -> Vec<Summary> {
     devices.iter().map(|asked| one(map, asked.request, &asked.name)).collect()
 }
@@ -23,7 +24,15 @@ fn one<M: Machine>(map: &mut MemoryMap<M>, request: Request, name: &str) -> Summ
     match map.plan(request) {
         Ok(plan) => {
             println!("{name}plan:\n{plan}");
-            plan.summary()
+            let summary = plan.summary();
+            let free = RamFrames::current().free() * M::Granule::SIZE.bytes();
+            if summary.ram_bytes > free {
+                let needed = summary.ram_bytes;
+                refuse(format_args!(
+                    "{name}out of RAM: the plan takes {needed:#x} bytes and {free:#x} are free; give more, or use an altmap"
+                ))
+            }
+            summary
         }
         Err(error) => refuse(format_args!("{name}{error}")),
     }

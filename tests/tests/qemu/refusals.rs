@@ -11,7 +11,7 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 35] = [
+const REFUSED: [(&str, &str, i32, &str); 36] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
@@ -51,6 +51,7 @@ const REFUSED: [(&str, &str, i32, &str); 35] = [
     ("an_order_that_names_one_twice", "--device 4G,1G --device 5G,1G --remove-order 1,1", 2, "order the numbers 0,1"),
     ("an_order_of_words", "--remove-order last", 2, "like 2,0,1"),
     ("a_plan_that_is_counted", "--plan --count", 2, "cannot be used with"),
+    ("a_plan_that_ram_can_not_hold", "--plan --granule 4k --memory 64M --device 8G,64G,ram", 2, "use an altmap"),
     ("a_plan_of_what_can_not_be", "--plan --device-size 3M", 2, "0x100000000..0x100200000 would do"),
 ];
 

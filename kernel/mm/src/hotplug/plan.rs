@@ -49,6 +49,8 @@ pub struct Summary {
     pub edge_frames: u64,
     /// Frames that the altmap skips for alignment.
     pub padding: u64,
+    /// Bytes of RAM that the add takes: tables and struct pages. Records come beside that, where they are missing.
+    pub ram_bytes: u64,
 }
 
 /// What commit takes before it touches anything.
@@ -76,6 +78,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// The plan in numbers.
     #[must_use]
     pub fn summary(&self) -> Summary {
+        let tables = self.linear_tables + self.memmap_tables;
         let placed = self.storage.altmap().and_then(|altmap| self.memmap.placed_in(&altmap));
         Summary {
             range: self.ask.range,
@@ -87,6 +90,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
             storage: self.storage,
             edge_frames: self.memmap.own_edge_count(),
             padding: placed.map_or(0, |altmap| altmap.align()),
+            ram_bytes: tables * M::Granule::SIZE.bytes() + self.memmap.ram_bytes(&self.storage),
         }
     }
 

@@ -14,7 +14,13 @@ pub(super) fn add<G: Granule>(map: &mut Map<G>, device: PhysRange, policy: LeafP
     if in_altmap {
         request = request.altmap(map.tight_altmap(device, policy, 0));
     }
-    map.plan(request).unwrap_or_else(|error| panic!("{device}: {error}")).commit().unwrap()
+    let out = |map: &Map<G>| map.frames.out.values().sum::<u64>() - map.section_bytes();
+    let before = out(map);
+    let plan = map.plan(request).unwrap_or_else(|error| panic!("{device}: {error}"));
+    let planned = plan.summary().ram_bytes;
+    let region = plan.commit().unwrap();
+    assert_eq!(out(map) - before, planned, "{device}: RAM as planned");
+    region
 }
 
 /// Every pfn of `device` at a sub-section's bounds, and one before and behind it.

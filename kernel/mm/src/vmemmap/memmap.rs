@@ -181,6 +181,12 @@ impl Memmap {
         }
     }
 
+    /// Bytes of RAM behind its leaves.
+    pub(crate) fn ram_bytes(&self, storage: &Storage) -> u64 {
+        let (blocks, pages) = self.ram_leaves(storage);
+        blocks * Self::BLOCK_BYTES + pages * self.layout.granule().bytes()
+    }
+
     /// Leaves that need frames of RAM, by kind: blocks, pages.
     pub(super) fn ram_leaves(&self, storage: &Storage) -> (u64, u64) {
         let stretches = match storage {
