@@ -44,8 +44,8 @@ impl<G: Granule> El1<G> {
 }
 
 // SAFETY: slots are accessed as relaxed 64-bit atomics, which are single, untorn and kept in their place by the volatile
-// barriers below; `access` names the bytes that the hardware's tables map, and the library calls it for memory that it
-// alone holds.
+// barriers below; `access` names the bytes that the hardware's tables map, and the library calls it for struct pages that
+// nobody owns: of pfns that are not valid, or of holes in early sections, which readers may only look at atomically.
 unsafe impl<G: Granule> Memory for El1<G> {
     #[inline]
     fn read(&self, slot: PhysAddr) -> u64 {
@@ -74,7 +74,7 @@ unsafe impl<G: Granule> Memory for El1<G> {
     }
 
     #[inline]
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
         self.word(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire)
     }
 

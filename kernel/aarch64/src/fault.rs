@@ -27,7 +27,9 @@ const TRANSLATION_BEFORE_0: u64 = 0b10_1011;
 /// the same test since 42f91093b043, when barriers after each mapping went.)
 ///
 /// Only a translation fault can be spurious. A store to what is read-only by now is not made again: the fault that is
-/// reported is the first one. A fetch from what may not be executed is, and ends in a permission fault. So nothing loops.
+/// reported is the first one. A fetch from what may not be executed is, and ends in a permission fault. So nothing loops,
+/// where the kernel makes no unprivileged accesses (LDTR, STTR) to the upper half with `TCR_EL1.E0PD1` set: those fault whatever
+/// the MMU answers here.
 ///
 /// It uses `PAR_EL1`: call it with interrupts masked, as they are when the exception is taken.
 #[must_use]

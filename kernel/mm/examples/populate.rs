@@ -51,7 +51,8 @@ fn populate_and_depopulate(
 
     // Here my kernel writes its struct pages, makes the pfns valid, uses the memory, and makes them invalid again.
 
-    let (storage, freed) = depopulate(&mut tables, &mut frames, populated, Shared::default());
+    // SAFETY: the same frames, and nobody else's struct pages are in its pages.
+    let (storage, freed) = unsafe { depopulate(&mut tables, &mut frames, populated, Shared::default()) };
     writeln!(log, "{freed} tables freed; the altmap is as it was: {}", storage.altmap() == Some(altmap))?;
     writeln!(log, "{}", tables.walk(LAYOUT.page(first)))?;
     Ok(())

@@ -253,6 +253,13 @@ impl VirtRange {
         self.bytes
     }
 
+    /// Whether it does not go on at address 0 behind the top of the address space.
+    #[must_use]
+    #[inline]
+    pub const fn is_below_top(self) -> bool {
+        self.bytes == 0 || self.bytes - 1 <= u64::MAX - self.start.value()
+    }
+
     /// Whether `address` lies inside.
     #[must_use]
     #[inline]

@@ -32,6 +32,8 @@ mod adoption_tests;
 #[cfg(test)]
 mod books_tests;
 #[cfg(test)]
+mod extremes_tests;
+#[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
 mod limits_tests;
@@ -56,7 +58,7 @@ mod validity_tests;
 
 use core::marker::PhantomData;
 
-use crate::addr::{Pfn, PhysRange};
+use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::altmap::Altmap;
 use crate::descriptor::OutputFormat;
 use crate::frames::OutOfFrames;
@@ -71,6 +73,9 @@ use crate::section::Sections;
 use crate::table::Tables;
 use crate::vmemmap::{self, Memmap, PopulateError, Shared, Storage};
 use request::Ask;
+
+/// The end of all physical addresses that descriptors can hold.
+const MOST: PhysAddr = PhysAddr::new(1 << 52);
 
 /// The memory map of a kernel: its tables, its frames, its sections. Writers are serialised by `&mut`.
 #[derive(Debug)]
@@ -93,12 +98,15 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// # Panics
     ///
-    /// If `layout` is for another granule or another size of struct page, its windows overlap or lie outside of the
-    /// regime, or `pa_bits` is not 32 to 48 (52 with a 52-bit output format).
+    /// If `layout` is for another granule or another size of struct page, its windows don't [fit](Layout::fits), or
+    /// `pa_bits` is not 32 to 48 (52 with a 52-bit output format).
     pub fn new(mut tables: Tables<M>, mut frames: F, layout: Layout, pa_bits: u32) -> Result<Self, OutOfFrames> {
         let most = if tables.regime().output() == OutputFormat::Bits48 { 48 } else { 52 };
         assert!((32..=most).contains(&pa_bits), "{pa_bits} bits of physical address: these tables have 32 to {most}");
-        assert!(layout.fits(tables.regime().lowest()), "windows that overlap, or that TTBR1 does not translate");
+        assert!(
+            layout.fits(tables.regime().lowest()),
+            "windows that overlap, wrap, are out of step, or not translated"
+        );
         assert!(layout.struct_page_bytes() <= M::Granule::SIZE.bytes(), "a struct page larger than a page");
         assert!(layout.granule() == M::Granule::SIZE, "a layout of another granule");
         assert!(layout.struct_page_bytes() == 1 << struct_page_shift::<P>(), "a layout for another struct page");
@@ -115,17 +123,27 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     ///
     /// # Errors
     ///
-    /// [`PopulateError`] if RAM can't hold them; then nothing but empty section records has changed.
+    /// [`PopulateError`] if RAM can't hold them, or device memory was added in one of the sections before; then nothing but
+    /// empty section records has changed.
     ///
     /// # Panics
     ///
-    /// If `range` ends within a section of 2^64.
+    /// If `range` ends beyond 2^52.
     pub fn add_boot_ram(&mut self, range: PhysRange, policy: LeafPolicy) -> Result<(), PopulateError> {
-        let wide = range.widen(1 << self.layout.granule().section_shift()).expect("RAM ends below 2^64");
+        let wide = range.widen(1 << self.layout.granule().section_shift()).filter(|wide| wide.end() <= MOST);
+        let wide = wide.expect("RAM ends at or below 2^52");
+        if range.is_empty() {
+            return Ok(());
+        }
+        let live = self.regions.live(self.tables.machine()).map(|(_, record)| record.range);
+        if let Some(live) = live.into_iter().find(|live| live.overlaps(wide)) {
+            return Err(PopulateError::Added { range: wide, live });
+        }
         self.sections.prepare(self.tables.machine_mut(), &mut self.frames, wide)?;
         let new = self.sections.outside_early(self.tables.machine(), wide);
         if !new.is_empty() {
             let memmap = Memmap::new(&self.layout, new, policy).early();
+            let memmap = memmap.beside(self.shared(&memmap, new));
             let populated = vmemmap::populate(&mut self.tables, &mut self.frames, memmap, Storage::Ram)?;
             populated.memmap().initialise::<M, P>(self.tables.machine_mut(), &Roles::all(Role::Ram));
             self.sections.mark_early(self.tables.machine_mut(), new);

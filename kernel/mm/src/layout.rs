@@ -190,13 +190,18 @@ impl Layout {
         }
     }
 
-    /// Whether the two windows are apart and translated, `lowest` being the first address of the kernel half: the vmemmap
-    /// wholly, the linear map at its end. (Linux's 52-bit kernel keeps its windows on a CPU with 48 bits.)
+    /// Whether the two windows can work: apart, below the top, in step with pages, and translated, `lowest` being the first
+    /// address of the kernel half: the vmemmap wholly, the linear map at its end. (Linux's 52-bit kernel keeps its windows on
+    /// a CPU with 48 bits.)
     #[must_use]
     pub const fn fits(&self, lowest: VirtAddr) -> bool {
-        let (linear, vmemmap) = (self.linear, self.vmemmap);
-        let translated = linear.end().value() > lowest.value() && vmemmap.start().value() >= lowest.value();
-        translated && !linear.contains(vmemmap.start()) && !vmemmap.contains(linear.start())
+        let (linear, vmemmap, page) = (self.linear, self.vmemmap, self.granule.bytes());
+        let last = linear.start().add(linear.bytes().wrapping_sub(1));
+        let translated = last.value() >= lowest.value() && vmemmap.start().value() >= lowest.value();
+        let in_step = linear.start().value().wrapping_sub(self.memstart).is_multiple_of(page);
+        let below_top = linear.is_below_top() && vmemmap.is_below_top();
+        let apart = !linear.contains(vmemmap.start()) && !vmemmap.contains(linear.start());
+        translated && in_step && vmemmap.start().is_aligned(page) && below_top && apart
     }
 
     /// Bytes of memory that one page of vmemmap describes (256 KiB, 4 MiB, 64 MiB with 64-byte struct pages).
@@ -211,19 +216,18 @@ impl Layout {
         bytes >> self.struct_page_shift << self.granule.shift()
     }
 
-    /// The physical memory whose struct pages the page of vmemmap at `page` holds; clipped at physical address 0.
+    /// The physical memory whose struct pages the page of vmemmap at `page` holds, as far as it is between 0 and 2^52.
     #[must_use]
     pub const fn described_by(&self, page: VirtAddr) -> PhysRange {
         let shift = self.granule.shift();
         let pages = self.granule.bytes() >> self.struct_page_shift;
         let first = self.pfn(page).number().cast_signed();
         let end = first + pages.cast_signed();
-        let [start, end] = [if first < 0 { 0 } else { first }, if end < 0 { 0 } else { end }];
-        let [start, end] = [start.cast_unsigned() << shift, end.cast_unsigned() << shift];
-        match PhysRange::between(PhysAddr::new(start), PhysAddr::new(end)) {
-            Some(range) => range,
-            None => PhysRange::EMPTY,
-        }
+        physical(
+            PhysAddr::new(first.cast_unsigned() << shift),
+            PhysAddr::new(end.cast_unsigned() << shift),
+            MOST_PA_BITS,
+        )
     }
 
     /// The physical memory that the linear map can show, on a CPU with `pa_bits` bits of physical address that translates
@@ -244,7 +248,9 @@ impl Layout {
     pub const fn describable(&self) -> PhysRange {
         let shift = self.granule.shift();
         let first = self.first_frame() << shift;
-        let end = first.wrapping_add((self.vmemmap.bytes() >> self.struct_page_shift) << shift);
+        // More than exists would not fit into 64 bits.
+        let (frames, most) = (self.vmemmap.bytes() >> self.struct_page_shift, 1 << (MOST_PA_BITS + 1 - shift));
+        let end = first.wrapping_add(if frames > most { most } else { frames } << shift);
         physical(PhysAddr::new(first), PhysAddr::new(end), MOST_PA_BITS)
     }
 }

@@ -21,7 +21,7 @@ pub mod mapping;
 pub mod meta;
 pub mod observe;
 pub mod regime;
-pub mod regions;
+mod regions;
 pub mod seam;
 pub mod section;
 #[cfg(feature = "sim")]

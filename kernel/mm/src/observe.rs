@@ -116,8 +116,9 @@ unsafe impl<M: Memory, O: Observer> Memory for Observed<M, O> {
     }
 
     #[inline]
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
-        self.machine.exchange(word, old, new)
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        // SAFETY: the caller's promise.
+        unsafe { self.machine.exchange(word, old, new) }
     }
 
     #[inline]

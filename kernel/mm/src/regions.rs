@@ -79,8 +79,8 @@ impl Regions {
         Ok(Self { root, granule, pages: 1 })
     }
 
-    /// The first page of records: no two memory maps of a machine have the same.
-    #[must_use]
+    /// The first page of records.
+    #[cfg(test)]
     pub const fn root(&self) -> PhysAddr {
         self.root
     }
@@ -116,29 +116,6 @@ impl Regions {
         Slot(page.add((used + 1) * RECORD_BYTES))
     }
 
-    /// Writes the record of a vacant slot and makes it live: the range can be pinned from now on.
-    pub fn publish<M: Memory>(&self, memory: &mut M, slot: Slot, record: &Record) -> Name {
-        let Slot(at) = slot;
-        let lodging = record.lodging;
-        memory.store(at.add(START), record.range.start().value());
-        memory.store(at.add(BYTES), record.range.bytes());
-        memory.store(at.add(HOST), lodging.map_or(0, |lodging| lodging.host.0.value()));
-        memory.store(at.add(STORAGE_FIRST), lodging.map_or(0, |lodging| lodging.first.number()));
-        memory.store(at.add(STORAGE_FRAMES), lodging.map_or(0, |lodging| lodging.frames));
-        let generation = memory.load(at.add(GENERATION)) + 1;
-        memory.store(at.add(GENERATION), generation);
-        let published = lifetime::publish(&slot.word(memory));
-        debug_assert!(published.is_ok(), "only vacant slots are handed out");
-        Name { slot, generation }
-    }
-
-    /// The record of `name`, if that range is still live.
-    pub fn record<M: Memory>(&self, memory: &M, name: Name) -> Option<Record> {
-        let Slot(at) = name.slot;
-        let same = memory.load(at.add(GENERATION)) == name.generation;
-        (same && name.slot.state(memory) != State::Vacant).then(|| name.slot.read(memory))
-    }
-
     /// Every live range, with its slot.
     pub fn live<M: Memory>(&self, memory: &M) -> impl Iterator<Item = (Slot, Record)> {
         self.slots(memory).filter(|slot| slot.state(memory) != State::Vacant).map(|slot| (slot, slot.read(memory)))
@@ -161,9 +138,26 @@ impl Regions {
 }
 
 impl Slot {
+    /// Writes the record of this vacant slot and makes it live: the range can be pinned from now on.
+    pub fn publish<M: Memory>(self, memory: &mut M, record: &Record) -> Name {
+        let Self(at) = self;
+        let lodging = record.lodging;
+        memory.store(at.add(START), record.range.start().value());
+        memory.store(at.add(BYTES), record.range.bytes());
+        memory.store(at.add(HOST), lodging.map_or(0, |lodging| lodging.host.0.value()));
+        memory.store(at.add(STORAGE_FIRST), lodging.map_or(0, |lodging| lodging.first.number()));
+        memory.store(at.add(STORAGE_FRAMES), lodging.map_or(0, |lodging| lodging.frames));
+        let generation = memory.load(at.add(GENERATION)) + 1;
+        memory.store(at.add(GENERATION), generation);
+        let published = lifetime::publish(&self.word(memory));
+        debug_assert!(published.is_ok(), "only vacant slots are handed out");
+        Name { slot: self, generation }
+    }
+
     /// The state word, on which the protocol runs.
     pub const fn word<M>(self, memory: &M) -> MemoryWord<'_, M> {
-        MemoryWord { memory, at: self.0.add(STATE) }
+        // SAFETY: the first word of a record, which nothing else changes.
+        unsafe { MemoryWord::new(memory, self.0.add(STATE)) }
     }
 
     /// What the state word says.
@@ -186,6 +180,13 @@ impl Slot {
 }
 
 impl Name {
+    /// Its record, if the range is still live.
+    pub fn record<M: Memory>(self, memory: &M) -> Option<Record> {
+        let Slot(at) = self.slot;
+        let same = memory.load(at.add(GENERATION)) == self.generation;
+        (same && self.slot.state(memory) != State::Vacant).then(|| self.slot.read(memory))
+    }
+
     /// Where the record is.
     #[must_use]
     pub const fn slot(self) -> Slot {

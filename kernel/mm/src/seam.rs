@@ -21,7 +21,8 @@ use crate::tlbi::Tlbi;
 /// - store descriptors as single 64-bit accesses, never torn or elided, and none after a [`Mmu`] call that follows it in
 ///   program order: a table walk may read the slot at any time;
 /// - make [`exchange`](Memory::exchange) one step: no other access to the word comes between its look and its store;
-/// - give [`access`](Memory::access) the bytes that the tables map at that range, and no other reference to them.
+/// - give [`access`](Memory::access) the bytes that the tables map at that range, of which nobody makes other references:
+///   the pfns are not valid, or nobody owns them (holes of early sections).
 pub unsafe trait Memory {
     /// Reads the descriptor in the 8-byte slot at `slot`.
     fn read(&self, slot: PhysAddr) -> u64;
@@ -45,7 +46,11 @@ pub unsafe trait Memory {
     /// # Errors
     ///
     /// What the word holds, where that is not `old`: never where it is.
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64>;
+    ///
+    /// # Safety
+    ///
+    /// The word must be the caller's to change: no descriptor, and nobody's by an exclusive reference.
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64>;
 
     /// Lets `write` fill the memory that is mapped at `range`: one call a descriptor, so that the target runs its fill loop and
     /// a model can write to the frame which the tables name now.

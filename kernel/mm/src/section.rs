@@ -73,6 +73,12 @@ impl Cursor {
     }
 }
 
+/// The bitmap word at `at`.
+const fn word_at<M>(memory: &M, at: PhysAddr) -> MemoryWord<'_, M> {
+    // SAFETY: the bits of a record are changed here only, and by nothing but the protocol.
+    unsafe { MemoryWord::new(memory, at) }
+}
+
 /// Words of a record: the bitmap and the flags, rounded up to a power of two (16 bytes; 64 at 64K).
 const fn record_words(granule: GranuleSize) -> u64 {
     (granule.subsections_per_section() / 64 + 1).next_power_of_two()
@@ -153,8 +159,8 @@ impl Sections {
         self.sections(range).any(|section| self.is_early(memory, section)) || self.first_active(memory, range).is_some()
     }
 
-    /// `range` without its first and its last section where those are early, whose struct pages are there already. The
-    /// sections between them belong to `range` alone, so none of them is early.
+    /// `range` without its first and its last section where those are early, whose struct pages are there already. Sections
+    /// between them are whole, and early only if `range` overlaps boot RAM, which is refused elsewhere.
     pub fn outside_early<M: Memory>(&self, memory: &M, range: PhysRange) -> PhysRange {
         let shift = self.granule.section_shift();
         let sections = self.sections(range);
@@ -204,7 +210,7 @@ impl Sections {
         let section = subsection >> self.shape.subsection_bits;
         let Some(record) = self.record(memory, &mut Cursor::new(), section) else { return false };
         let bit = subsection & ((1 << self.shape.subsection_bits) - 1);
-        let word = MemoryWord { memory, at: record.add(bit / 64 * 8) };
+        let word = word_at(memory, record.add(bit / 64 * 8));
         lifetime::is_active(&word, 1 << (bit % 64)) || memory.load(record.add(self.shape.flags())) & EARLY != 0
     }
 
@@ -213,7 +219,7 @@ impl Sections {
         let mut cursor = Cursor::new();
         self.words(range).all(|word| {
             let at = self.address(memory, &mut cursor, word);
-            at.is_some_and(|at| lifetime::is_active(&MemoryWord { memory, at }, word.mask))
+            at.is_some_and(|at| lifetime::is_active(&word_at(memory, at), word.mask))
         })
     }
 
@@ -222,7 +228,7 @@ impl Sections {
         let mut cursor = Cursor::new();
         for word in self.words(range) {
             if let Some(at) = self.address(memory, &mut cursor, word) {
-                visit(MemoryWord { memory, at }, word.mask);
+                visit(word_at(memory, at), word.mask);
             }
         }
     }

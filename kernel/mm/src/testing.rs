@@ -157,7 +157,7 @@ unsafe impl<G: Granule> Memory for Plain<G> {
         self.set(word, value);
     }
 
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
         let held = self.load(word);
         if held != old {
             return Err(held);

@@ -12,7 +12,7 @@ mod tests;
 pub use memmap::{Memmap, Shared};
 pub(crate) use steps::{Reservation, initialise_within};
 
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::descriptor::{Attributes, TableAttributes};
 use crate::frames::OutOfFrames;
@@ -67,6 +67,14 @@ pub enum PopulateError {
     /// It can't be there.
     #[error(transparent)]
     Memmap(#[from] MemmapError),
+    /// It is for sections of boot RAM, in which device memory was added before.
+    #[error("{live} was added in the sections {range} before their RAM; add boot RAM first")]
+    Added {
+        /// The sections.
+        range: PhysRange,
+        /// The range that is there.
+        live: PhysRange,
+    },
     /// RAM can't hold it, or its tables.
     #[error(transparent)]
     Frames(#[from] OutOfFrames),
@@ -154,11 +162,16 @@ pub fn populate<M: Machine, F: Frames>(
 ///
 /// No pfn of the range may be valid any more: another CPU that touches a struct page now takes a fault.
 ///
+/// # Safety
+///
+/// `frames` must be the allocator that it was populated with, and `shared` must name every edge page that holds struct pages of
+/// others.
+///
 /// # Panics
 ///
 /// If it was populated in other tables.
 #[allow(clippy::needless_pass_by_value, reason = "the token ends here")]
-pub fn depopulate<M: Machine, F: Frames>(
+pub unsafe fn depopulate<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,
     populated: Populated,

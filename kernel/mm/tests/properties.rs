@@ -53,6 +53,9 @@ fn refusals() -> Case {
         Operation::Remove(0),
         near(0, host),
         near(1, Store::Host(1)),
+        Operation::Close(0),
+        near(4, Store::Host(1)),
+        Operation::Reopen(0),
         Operation::Remove(0),
         // The tenant has no altmap to let.
         near(2, Store::Host(2)),

@@ -36,8 +36,9 @@ unsafe impl<M: Memory> Memory for Retuned<M> {
         self.0.store(word, value);
     }
 
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
-        self.0.exchange(word, old, new)
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.exchange(word, old, new) }
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {

@@ -144,8 +144,8 @@ pub enum Blind {
     OthersLeaves,
     /// Sub-sections that share a page of the vmemmap with a range that is removed.
     Neighbours,
-    /// That the sub-sections of a range that is removed are no longer active.
-    Itself,
+    /// That nothing is active beside a range that is removed.
+    Ghosts,
     /// Ranges that live in an altmap.
     Tenants,
 }

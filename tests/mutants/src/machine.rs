@@ -134,7 +134,7 @@ impl<M: Machine> Mutated<M> {
         let recall = self.recall.borrow();
         match self.fault {
             Fault::Blind(Blind::Neighbours) if self.is_leaving() && recall.before(word).is_some() => 0,
-            Fault::Blind(Blind::Itself) if self.is_leaving() => recall.before(word).unwrap_or(value),
+            Fault::Blind(Blind::Ghosts) if self.is_leaving() && recall.before(word).is_some() => u64::MAX,
             Fault::Blind(Blind::Tenants) if recall.is_host(word) => 0,
             _ => value,
         }
@@ -206,9 +206,10 @@ unsafe impl<M: Machine> Memory for Mutated<M> {
         self.machine.store(word, value);
     }
 
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
         self.recall.borrow_mut().names(word);
-        self.machine.exchange(word, old, new)
+        // SAFETY: the caller's promise.
+        unsafe { self.machine.exchange(word, old, new) }
     }
 
     fn access(&mut self, range: VirtRange, write: impl FnOnce(&mut [MaybeUninit<u8>])) {

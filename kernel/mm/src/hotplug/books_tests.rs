@@ -168,15 +168,18 @@ fn an_edge_page_that_sticks_out_of_the_window_is_refused() {
     let layout = Layout::new(GranuleSize::K64, linear, window, GIB, 6);
     let described = 16 * layout.described_by_page();
     let (mut tables, mut ram) = (tables::<K64>(48), Ram::default());
-    let mut populate = |start: u64, bytes: u64| {
+    let mut populate = |start: u64, bytes: u64, shared: bool| {
         let memmap = Memmap::new(&layout, range(PhysAddr::new(GIB + start), bytes), LeafPolicy::Pages);
+        let memmap = memmap.beside(Shared { first: shared, last: shared });
         vmemmap::populate(&mut tables, &mut ram, memmap, Storage::Ram).map(|populated| *populated.memmap())
     };
-    for start in [0, described - 2 * MIB] {
-        let error = populate(start, 2 * MIB).unwrap_err();
-        assert!(matches!(error, PopulateError::Memmap(MemmapError::Window { .. })), "{error}");
+    for start in [0, described - UNIT] {
+        for shared in [false, true] {
+            let error = populate(start, UNIT, shared).unwrap_err();
+            assert!(matches!(error, PopulateError::Memmap(MemmapError::Window { .. })), "shared: {shared}: {error}");
+        }
     }
-    let whole = populate(32 * MIB, described - 64 * MIB).unwrap();
+    let whole = populate(32 * MIB, described - 64 * MIB, false).unwrap();
     assert_eq!(whole.mapped().bytes(), 15 * page, "the pages that are wholly in it");
 }
 
@@ -190,5 +193,6 @@ fn a_vmemmap_is_not_depopulated_in_other_tables() {
     let regime = Regime::of_size(GranuleSize::K64, 48).unwrap();
     // SAFETY: nobody else has that root, a copy's.
     let mut others = unsafe { Tables::adopt(tables.machine().clone(), PhysAddr::new(0x4100_0000), regime) };
-    let _ = vmemmap::depopulate(&mut others, &mut ram, populated, Shared::default());
+    // SAFETY: these frames, and nobody's neighbours.
+    let _ = unsafe { vmemmap::depopulate(&mut others, &mut ram, populated, Shared::default()) };
 }

@@ -69,6 +69,12 @@ pub enum PlanError {
         /// That range.
         host: PhysRange,
     },
+    /// The range whose altmap was to be used is closed.
+    #[error("{host}, whose altmap was to be used, is closed; reopen it, or take another")]
+    HostClosing {
+        /// That range.
+        host: PhysRange,
+    },
     /// The range whose altmap was to be used has none of its own.
     #[error("{host} has no altmap of its own; name a region that was added with one")]
     HostWithoutAltmap {
@@ -103,7 +109,8 @@ pub enum PlanError {
     Memmap(#[from] MemmapError),
 }
 
-/// A plan that ran out while it reserved what it needs. Nothing has changed.
+/// A plan that ran out while it reserved what it needs. Nothing has changed, but that records of
+/// sections and a page of the registry that were made on the way stay for the next try.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}; free some, or keep the struct pages in an altmap")]
 pub struct AddError(#[from] pub OutOfFrames);

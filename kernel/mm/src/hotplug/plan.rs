@@ -99,12 +99,12 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// # Errors
     ///
     /// [`AddError`] if RAM runs out while the tables (or struct pages, without an altmap) are reserved; then nothing has
-    /// changed but empty section records, and the same request succeeds once there is RAM.
+    /// changed but empty records, and the same request succeeds once there is RAM.
     pub fn commit(mut self) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
         let early = hotplug.early_parts(ask.range);
-        let Hotplug { tables, frames, sections, regions, layout, .. } = hotplug;
+        let Hotplug { tables, frames, sections, layout, .. } = hotplug;
         tables.machine_mut().begin(Phase::Add(ask.range));
         tables.machine_mut().begin(Phase::Linear);
         if let Some(linear) = linear {
@@ -124,9 +124,9 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         memmap.initialise::<M, P>(machine, &roles);
         early.for_each(|part| vmemmap::initialise_within::<M, P>(machine, layout, part, &roles));
         machine.end(Phase::Initialise);
-        sections.activate(machine, ask.range);
         let record = Record { range: ask.range, lodging: lodging(&ask, taken.slot, &storage) };
-        let name = regions.publish(machine, taken.slot, &record);
+        let name = taken.slot.publish(machine, &record);
+        sections.activate(machine, ask.range);
         machine.end(Phase::Add(ask.range));
         let populated = Populated::new(memmap, storage, memmap_tables, tables.root());
         Ok(Region { ask, populated, owner: sections.root(), name })
@@ -149,7 +149,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
 }
 
 impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
-    /// The first part of a host's altmap that holds `memmap` and nothing else.
+    /// The first part of a host's altmap that holds `memmap` and nothing else. It looks at each tenant for each place that it
+    /// tries.
     fn lodge(&self, altmap: Altmap, host: &Host, memmap: &Memmap) -> Result<Altmap, MemmapError> {
         let (first, end) = altmap.storage();
         let mut part = altmap;
@@ -166,7 +167,10 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             match self.regions.live(machine).filter_map(|(_, record)| record.lodging).find(taken) {
                 Some(lodging) => at = lodging.first.add(lodging.frames),
                 None if needed <= part.free() => return Ok(part.from(at, at.add(needed))),
-                None => return Err(AltmapTooSmall { free: part.free(), needed }.into()),
+                None => {
+                    let needed = at.number() - first.number() + needed;
+                    return Err(AltmapTooSmall { free: altmap.free(), needed }.into());
+                }
             }
         }
     }
@@ -174,9 +178,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
 
 /// What of an altmap a range has taken: of its own, or of its host's.
 fn lodging(ask: &Ask, own: Slot, storage: &Storage) -> Option<Lodging> {
-    let altmap = storage.altmap()?;
+    let altmap = storage.altmap().filter(|altmap| altmap.used() > 0)?;
     let host = ask.host.map_or(own, |host| host.name.slot());
-    Some(Lodging { host, first: altmap.storage().0, frames: altmap.alloc() + altmap.align() })
+    Some(Lodging { host, first: altmap.storage().0, frames: altmap.used() })
 }
 
 impl Ask {

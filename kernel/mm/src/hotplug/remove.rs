@@ -35,9 +35,9 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
 
     pub(super) fn is_ours(&self, region: &Region) -> bool {
         let machine = self.tables.machine();
-        let record = self.regions.record(machine, region.name);
+        // The name of another memory map's region says nothing here.
         region.owner == self.sections.root()
-            && record.is_some_and(|record| record.range == region.range())
+            && region.name.record(machine).is_some_and(|record| record.range == region.range())
             && self.sections.is_wholly_active(machine, region.range())
     }
 
@@ -79,16 +79,18 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         if let Err(why) = self.close_for_removal(&region) {
             return Err(RemoveError { region, why });
         }
-        let shared = self.shared_by_others(&region);
         let Region { ask, populated, name, .. } = region;
         self.tables.machine_mut().begin(Phase::Remove(ask.range));
         self.sections.deactivate(self.tables.machine(), ask.range);
         self.frames.wait_for_readers();
         self.forget_early(ask.range);
+        let own = self.sections.outside_early(self.tables.machine(), ask.range);
+        let shared = self.shared(populated.memmap(), own);
         let linear = self.linear(&ask);
         let Self { tables, frames, .. } = self;
         tables.machine_mut().begin(Phase::Populate);
-        let (storage, memmap_tables) = vmemmap::depopulate(tables, frames, populated, shared);
+        // SAFETY: it is this memory map's allocator, and `shared` is what its records say.
+        let (storage, memmap_tables) = unsafe { vmemmap::depopulate(tables, frames, populated, shared) };
         tables.machine_mut().end(Phase::Populate);
         tables.machine_mut().begin(Phase::Linear);
         let linear_tables = linear.map_or(0, |linear| linear.unmap(tables, frames));

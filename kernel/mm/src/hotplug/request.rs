@@ -8,6 +8,7 @@ use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::altmap::Altmap;
 use crate::granule::SUBSECTION_BYTES;
 use crate::leaf::LeafPolicy;
+use crate::lifetime::State;
 use crate::meta::Meta;
 use crate::regions::Name;
 use crate::seam::{Frames, Machine};
@@ -156,10 +157,13 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     }
 
     fn validate_host(&self, storage: &Storage, host: &Host) -> Result<(), PlanError> {
-        let live =
-            host.owner == self.sections.root() && self.regions.record(self.tables.machine(), host.name).is_some();
+        let machine = self.tables.machine();
+        let live = host.owner == self.sections.root() && host.name.record(machine).is_some();
         match storage {
             _ if !live => Err(PlanError::HostGone { host: host.range }),
+            _ if !matches!(host.name.slot().state(machine), State::Live { .. }) => {
+                Err(PlanError::HostClosing { host: host.range })
+            }
             Storage::Ram => Err(PlanError::HostWithoutAltmap { host: host.range }),
             Storage::Altmap(_) => Ok(()),
         }

@@ -39,6 +39,9 @@ impl<M, F, P> Hotplug<M, F, P> {
 impl<R: Memory> View<R> {
     /// Whether `pfn` has an initialised struct page. It stays mapped for as long as the read section lasts in which this was
     /// asked ([`Quiesce`](crate::seam::Quiesce)); outside of one, take a [`reference`](Self::reference).
+    ///
+    /// In an early section pfns are valid that nobody owns: holes beside boot RAM. Their struct pages are written again when
+    /// memory is added or removed there, whoever looks: read those atomically, or with a reference.
     pub fn is_valid(&self, pfn: Pfn) -> bool {
         self.sections.is_valid(&self.memory, pfn)
     }

@@ -137,7 +137,8 @@ fn the_protocol_runs_on_records_in_ram() {
     tables.machine_mut().store(at, 0);
     take_log();
     let memory = tables.machine();
-    let word = MemoryWord { memory, at };
+    // SAFETY: a word of the model's memory, the test's.
+    let word = unsafe { MemoryWord::new(memory, at) };
     assert_eq!(publish(&word), Ok(()));
     assert_eq!(pin(&word), Ok(()));
     assert_eq!(close(&word), Ok(1));

@@ -52,10 +52,22 @@ impl Word for AtomicU64 {
 /// ordering that it asks for, which is never more than acquire and release.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryWord<'a, M> {
-    /// The machine's memory.
-    pub memory: &'a M,
-    /// Where the word is, a multiple of 8.
-    pub at: PhysAddr,
+    memory: &'a M,
+    at: PhysAddr,
+}
+
+impl<'a, M> MemoryWord<'a, M> {
+    /// The word at `at` of `memory`.
+    ///
+    /// # Safety
+    ///
+    /// `at` must be a multiple of 8, in RAM that the machine reaches, and the word the protocol's alone: part of a record, which
+    /// nothing changes but the functions of this module, in an order that it allows.
+    #[must_use]
+    #[inline]
+    pub const unsafe fn new(memory: &'a M, at: PhysAddr) -> Self {
+        Self { memory, at }
+    }
 }
 
 impl<M: Memory> Word for MemoryWord<'_, M> {
@@ -66,7 +78,8 @@ impl<M: Memory> Word for MemoryWord<'_, M> {
 
     #[inline]
     fn compare_exchange(&self, old: u64, new: u64, _success: Ordering, _failure: Ordering) -> Result<u64, u64> {
-        self.memory.exchange(self.at, old, new)
+        // SAFETY: by `new`'s contract the word is the protocol's to change.
+        unsafe { self.memory.exchange(self.at, old, new) }
     }
 
     #[inline]

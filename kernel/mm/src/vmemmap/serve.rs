@@ -129,6 +129,9 @@ impl Altmap {
     /// Frames that an altmap for `range` must set aside behind `reserve` frames for the driver, in `layout` with `policy`:
     /// that many do, and one fewer does not. 2^64 − 1 if the reserve leaves no frames at all.
     ///
+    /// (Fewer do where boot has brought struct pages for part of the range: see
+    /// [`Hotplug::tight_altmap`](crate::hotplug::Hotplug::tight_altmap).)
+    ///
     /// They hold the struct pages of the range's [`interior`](Layout::interior); the other pages of its vmemmap describe
     /// memory of others too and come from RAM.
     #[must_use]

@@ -31,7 +31,8 @@ fn round<G: Granule>(va_bits: u32, device: PhysRange, policy: LeafPolicy, in_alt
             None => assert!(frame.value() < GIB * 4, "{frame} is not RAM"),
         }
     }
-    let (storage, freed) = depopulate(&mut tables, &mut frames, populated, Shared::default());
+    // SAFETY: these frames, and nobody's neighbours.
+    let (storage, freed) = unsafe { depopulate(&mut tables, &mut frames, populated, Shared::default()) };
     assert_eq!((storage, freed, frames.out.len()), (before, made, 0), "{} {policy:?}", G::SIZE);
     assert!(tables.machine().is_zero(tables.root()), "the root is empty again");
 }
@@ -97,7 +98,9 @@ fn boot_memory_keeps_its_tables() {
     let memmap = Memmap::new(&layout, range(PhysAddr::new(GIB), GIB), LeafPolicy::Linux).early();
     let populated = populate(&mut tables, &mut frames, memmap, Storage::Ram).unwrap();
     let made = populated.tables();
-    assert_eq!(depopulate(&mut tables, &mut frames, populated, Shared::default()), (Storage::Ram, 0));
+    // SAFETY: these frames, and nobody's neighbours.
+    let left = unsafe { depopulate(&mut tables, &mut frames, populated, Shared::default()) };
+    assert_eq!(left, (Storage::Ram, 0));
     assert_eq!(frames.out.len() as u64, made, "only the tables are left");
 }
 
@@ -121,12 +124,13 @@ fn an_edge_page_that_is_said_to_be_shared_must_be_there() {
     assert_eq!(error, PopulateError::Memmap(MemmapError::NotShared { page }));
     let live = populate(&mut tables, &mut frames, half, Storage::Ram).unwrap();
     let beside = populate(&mut tables, &mut frames, shared, Storage::Ram).unwrap();
-    assert_eq!(
-        (beside.tables(), depopulate(&mut tables, &mut frames, beside, shared.shared())),
-        (0, (Storage::Ram, 0))
-    );
+    let made = beside.tables();
+    // SAFETY: these frames, and the page is said to be shared.
+    let left = unsafe { depopulate(&mut tables, &mut frames, beside, shared.shared()) };
+    assert_eq!((made, left), (0, (Storage::Ram, 0)));
     assert!(tables.walk(page).translation().is_some(), "the other one's page stays");
-    let _ = depopulate(&mut tables, &mut frames, live, Shared::default());
+    // SAFETY: these frames, and its neighbour is gone.
+    unsafe { depopulate(&mut tables, &mut frames, live, Shared::default()) };
     assert_eq!(frames.out.len(), 0);
 }
 

@@ -72,7 +72,8 @@ fn storage<M: Machine>(world: &mut World<M>, fault: Fault) {
     let mut frames = mutant::frames(Dry { frames: RamFrames::current(), left: u64::MAX }, fault);
     let tables = world.map.tables_mut();
     let populated = populate(tables, &mut frames, memmap, altmap).unwrap_or_else(|error| panic!("{error}"));
-    depopulate(tables, &mut frames, populated, Shared::default());
+    // SAFETY: the frames that it was populated with, and whole pages.
+    unsafe { depopulate(tables, &mut frames, populated, Shared::default()) };
     assert_eq!(RamFrames::current().free(), free, "frames after depopulating");
     let mut frames = mutant::frames(Dry { frames: RamFrames::current(), left: 2 }, fault);
     let failed = populate(tables, &mut frames, memmap, Storage::Ram);

@@ -57,7 +57,8 @@ fn depopulation<M: Machine>(world: &mut World<M>) -> Failures {
     let mut failures = Failures::new();
     let touched = prove::touch::<M::Granule>(&[&populated.memmap().stretches()], &mut failures);
     expect_none(&failures);
-    depopulate(world.map.tables_mut(), &mut frames, populated, Shared::default());
+    // SAFETY: the frames that it was populated with, and whole pages.
+    unsafe { depopulate(world.map.tables_mut(), &mut frames, populated, Shared::default()) };
     prove::gone(world.map.tables(), &touched, &mut failures);
     failures
 }

@@ -78,7 +78,7 @@ unsafe impl<G: Granule> Memory for Cpu<G> {
         self.world.state().memory.store(word, value);
     }
 
-    fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
+    unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
         self.world.about(self.number, Call::Store(word));
         let memory = &mut self.world.state().memory;
         let held = memory.load(word);

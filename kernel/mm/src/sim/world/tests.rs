@@ -35,7 +35,8 @@ fn an_exchange_is_one_step_that_a_scheduler_hears_of() {
     std::thread::scope(|scope| {
         for number in 0..2 {
             let cpu = world.cpu::<K4>(number);
-            let raises = move |old| cpu.exchange(at, old, old + 1).is_ok();
+            // SAFETY: the word is the test's.
+            let raises = move |old| unsafe { cpu.exchange(at, old, old + 1) }.is_ok();
             let cpu = world.cpu::<K4>(number);
             scope.spawn(move || (0..ROUNDS).for_each(|_| while !raises(cpu.load(at)) {}));
         }
@@ -43,7 +44,8 @@ fn an_exchange_is_one_step_that_a_scheduler_hears_of() {
     assert_eq!(world.word(at), 2 * ROUNDS, "no increment is lost");
     let cpu = world.cpu::<K4>(1);
     world.set_hook(Arc::new(|_, _| {}));
-    assert_eq!(cpu.exchange(at, 7, 8), Err(2 * ROUNDS));
+    // SAFETY: as above.
+    assert_eq!(unsafe { cpu.exchange(at, 7, 8) }, Err(2 * ROUNDS));
     assert_eq!((world.word(at), world.call(1)), (2 * ROUNDS, Some(Call::Store(at))));
 }
 

@@ -111,7 +111,8 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         }
         let mut ram = self.world.ram();
         let (storage, _) = self.bracket(cpu, "populate", |scene| {
-            depopulate(scene.on(cpu).tables_mut(), &mut ram, populated, Shared::default())
+            // SAFETY: populated with the same RAM, and whole pages.
+            unsafe { depopulate(scene.on(cpu).tables_mut(), &mut ram, populated, Shared::default()) }
         });
         assert_eq!(storage, altmap.map_or(Storage::Ram, Storage::Altmap), "L1: the altmap as it was");
         let touched = self.stretches(&claims);
@@ -188,6 +189,7 @@ fn refusal(error: &PopulateError) -> Verdict {
     match error {
         PopulateError::Memmap(error) => error.into(),
         PopulateError::Frames(_) => Verdict::OutOfRam,
+        PopulateError::Added { .. } => unreachable!("of boot RAM only"),
     }
 }
 

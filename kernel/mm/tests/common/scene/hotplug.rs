@@ -134,6 +134,9 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         }
         let free = if self.meets_bare(own) { Verdict::Occupied } else { Verdict::Added };
         let Some(host) = host.map(|index| &self.added[index]) else { return Some(free) };
+        if host.closed {
+            return Some(Verdict::HostClosing);
+        }
         if host.given.is_none() {
             return Some(Verdict::HostWithoutAltmap);
         }

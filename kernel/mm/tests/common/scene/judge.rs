@@ -140,7 +140,7 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let expected = added.iter().map(|added| {
             let holders = self.holders(added.start);
             let state = if added.closed { State::Closing { holders } } else { State::Live { holders } };
-            (added.memory(), state, added.host.or(added.altmap.map(|_| added.start)))
+            (added.memory(), state, added.stored_in())
         });
         assert_eq!(listed.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "I10: the registry");
     }

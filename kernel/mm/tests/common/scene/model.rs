@@ -128,10 +128,13 @@ impl Added {
 
     /// Whether its struct pages are in the altmap of `host`, which may be itself.
     pub(super) fn lives_in(&self, host: &Self) -> bool {
-        match self.host {
-            Some(start) => start == host.start,
-            None => self.altmap.is_some() && self.start == host.start,
-        }
+        self.stored_in() == Some(host.start)
+    }
+
+    /// The range in whose altmap it has frames: where all of its struct pages are in edge pages, that is none.
+    pub(super) fn stored_in(&self) -> Option<u64> {
+        let has_frames = self.altmap.is_some_and(|altmap| altmap.alloc() > 0);
+        has_frames.then(|| self.host.unwrap_or(self.start))
     }
 
     /// The frames of an altmap that it has, padding included: the first, and how many.

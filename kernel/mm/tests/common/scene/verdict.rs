@@ -39,6 +39,7 @@ pub enum Verdict {
     AltmapElsewhere,
     AltmapInUse,
     HostGone,
+    HostClosing,
     HostWithoutAltmap,
     NotOurs,
     OutOfRam,
@@ -48,7 +49,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All that a sequence of operations can end with while there is RAM.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Added,
         Self::Removed,
         Self::Populated,
@@ -78,6 +79,7 @@ impl Verdict {
         Self::AltmapElsewhere,
         Self::AltmapInUse,
         Self::HostGone,
+        Self::HostClosing,
         Self::HostWithoutAltmap,
         Self::NotOurs,
         Self::Idle,
@@ -101,6 +103,7 @@ impl From<&PlanError> for Verdict {
             PlanError::BootRam { .. } => Self::BootRam,
             PlanError::Overlap { .. } => Self::Overlap,
             PlanError::HostGone { .. } => Self::HostGone,
+            PlanError::HostClosing { .. } => Self::HostClosing,
             PlanError::HostWithoutAltmap { .. } => Self::HostWithoutAltmap,
             PlanError::AltmapElsewhere { .. } => Self::AltmapElsewhere,
             PlanError::AltmapTooLarge { .. } => Self::AltmapTooLarge,
