@@ -61,7 +61,7 @@ struct Life<G: Granule, const WORDS: usize> {
 fn life<G: Granule, const WORDS: usize>(case: Case) {
     let mut life = Life::<G, WORDS>::new(case);
     let before = frames_and_tables(&life.map);
-    for step in 0..if Life::<G, WORDS>::LARGE_STRUCT_PAGES { 8 } else { 32 } {
+    for step in 0..Life::<G, WORDS>::STEPS {
         life.what = format!("{} {WORDS} words {case:x?} step {step}", G::SIZE);
         if life.live.len() < MOST && life.random.below(3) > 0 {
             life.add();
@@ -83,6 +83,7 @@ fn life<G: Granule, const WORDS: usize>(case: Case) {
 impl<G: Granule, const WORDS: usize> Life<G, WORDS> {
     /// More than a 64th of memory goes into them: their ranges stay small, and their lives short.
     const LARGE_STRUCT_PAGES: bool = WORDS as u64 * 8 * 64 > G::SIZE.bytes();
+    const STEPS: u64 = if Self::LARGE_STRUCT_PAGES { 8 } else { 32 };
 
     fn new(case: Case) -> Self {
         let linear = VirtRange::new(VirtAddr::new(0xffff_0000_0000_0000), 1 << 46);
@@ -265,7 +266,9 @@ fn cases(granule: GranuleSize) -> impl Iterator<Item = Case> {
 fn lives<G: Granule>() {
     let sizes = [life::<G, 1>, life::<G, 2>, life::<G, 8>, life::<G, 64>, life::<G, 512>];
     for case in thinned(cases(G::SIZE)) {
-        sizes.iter().for_each(|life| life(case));
+        for life in sizes {
+            life(case);
+        }
     }
 }
 
