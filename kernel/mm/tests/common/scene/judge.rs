@@ -26,7 +26,8 @@ impl<G: Granule, P: Meta> Scene<G, P> {
             start: added.start,
             bytes: added.bytes,
             given: added.given,
-            altmap: added.altmap,
+            // A tenant without frames has nothing to do with its host, which may be gone.
+            altmap: added.altmap.filter(|_| added.given.is_some() || added.stored_in().is_some()),
             zone: self.zone(added.host.unwrap_or(added.start)),
             interior: added.interior.map(claim),
             hotplugged: true,
