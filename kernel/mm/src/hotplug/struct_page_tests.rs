@@ -20,7 +20,9 @@ unsafe impl<const WORDS: usize> Meta for Numbered<WORDS> {
 fn struct_page_size<const WORDS: usize>() {
     let linux = crate::layout::Layout::linux(GranuleSize::K16, 48, GIB);
     let shift = struct_page_shift::<Numbered<WORDS>>();
-    let vmemmap = crate::addr::VirtRange::new(linux.vmemmap().start(), linux.vmemmap().bytes() >> 6 << shift);
+    // Where Linux's ends, and as large as these struct pages need it.
+    let bytes = linux.vmemmap().bytes() >> 6 << shift;
+    let vmemmap = crate::addr::VirtRange::new(linux.vmemmap().end().add(bytes.wrapping_neg()), bytes);
     let layout = Layout::new(GranuleSize::K16, linux.linear(), vmemmap, GIB, shift);
     let tables = crate::testing::tables::<K16>(48);
     let mut map = Hotplug::<_, _, Numbered<WORDS>>::new(tables, crate::testing::Ram::default(), layout, 48).unwrap();
