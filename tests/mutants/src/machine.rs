@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 
 use vmemmap::addr::{PhysAddr, VirtAddr, VirtRange};
 use vmemmap::granule::{Granule, GranuleSize};
+use vmemmap::lifetime::State;
 use vmemmap::regime::{Regime, Registers};
 use vmemmap::seam::{Allocation, Dsb, Machine, Memory, Mmu, Phase, Source};
 use vmemmap::tlbi::Tlbi;
@@ -207,7 +208,12 @@ unsafe impl<M: Machine> Memory for Mutated<M> {
     }
 
     unsafe fn exchange(&self, word: PhysAddr, old: u64, new: u64) -> Result<u64, u64> {
-        self.recall.borrow_mut().names(word);
+        let mut recall = self.recall.borrow_mut();
+        if self.is_leaving() {
+            recall.stores(word, old);
+        } else if (old, new) == (State::Vacant.encode(), State::Live { holders: 0 }.encode()) {
+            recall.names(word);
+        }
         // SAFETY: the caller's promise.
         unsafe { self.machine.exchange(word, old, new) }
     }

@@ -20,9 +20,9 @@ unsafe impl<const WORDS: usize> Meta for Numbered<WORDS> {
 fn struct_page_size<const WORDS: usize>() {
     let linux = crate::layout::Layout::linux(GranuleSize::K16, 48, GIB);
     let shift = struct_page_shift::<Numbered<WORDS>>();
-    // Where Linux's ends, and as large as these struct pages need it.
     let bytes = linux.vmemmap().bytes() >> 6 << shift;
-    let vmemmap = crate::addr::VirtRange::new(linux.vmemmap().end().add(bytes.wrapping_neg()), bytes);
+    let start = crate::layout::VMEMMAP_END.add(bytes.wrapping_neg());
+    let vmemmap = crate::addr::VirtRange::new(start, bytes);
     let layout = Layout::new(GranuleSize::K16, linux.linear(), vmemmap, GIB, shift);
     let tables = crate::testing::tables::<K16>(48);
     let mut map = Hotplug::<_, _, Numbered<WORDS>>::new(tables, crate::testing::Ram::default(), layout, 48).unwrap();
