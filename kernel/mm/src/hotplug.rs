@@ -26,7 +26,11 @@ pub use request::Request;
 pub use view::{Reference, View};
 
 #[cfg(test)]
+mod adopter_layouts_tests;
+#[cfg(test)]
 mod adoption_tests;
+#[cfg(test)]
+mod books_tests;
 #[cfg(test)]
 mod extremes_tests;
 #[cfg(test)]
@@ -39,6 +43,8 @@ mod linux_bugs_tests;
 mod lodging_tests;
 #[cfg(test)]
 mod protocol_tests;
+#[cfg(all(test, feature = "sim"))]
+mod reader_tests;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]

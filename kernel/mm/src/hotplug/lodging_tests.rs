@@ -1,9 +1,11 @@
 //! One altmap for several ranges: who gets which frames, and when its host may go.
 
+use super::subsection_tests::flags;
 use super::*;
 use crate::addr::PhysAddr;
 use crate::altmap::AltmapTooSmall;
 use crate::granule::{GranuleSize, K4, K16, K64};
+use crate::meta::StructPage;
 use crate::testing::{DEVICE, GIB, MIB, Map, ask, memory_map, range};
 use crate::vmemmap::MemmapError;
 
@@ -115,4 +117,62 @@ fn blocks_of_a_tenant_are_aligned_wherever_its_place_begins() {
     let removed = map.remove(tenant).unwrap();
     assert_eq!(removed.storage, Storage::Altmap(altmap), "the host's, as it was given");
     map.remove(host).unwrap();
+}
+
+/// Reserve and storage are of the host's range: to a tenant below it in memory they mean nothing.
+#[test]
+fn pages_of_a_tenant_are_its_owners_whatever_its_hosts_altmap_says() {
+    let mut map = memory_map::<K64>(48);
+    let device = range(DEVICE.add(4 * GIB), 128 * MIB);
+    let altmap = Altmap::new(device, GranuleSize::K64, 3, 64);
+    let host = map.plan(ask(device).altmap(altmap)).unwrap().commit().unwrap();
+    let below = range(DEVICE, 128 * MIB);
+    let tenant = map.plan(ask(below).altmap_of(&host)).unwrap().commit().unwrap();
+    for at in [below.start(), below.start().add(64 * MIB), PhysAddr::new(below.end().value() - 1)] {
+        assert_eq!(flags(&map, Pfn::containing(at, 16)), StructPage::DEVICE, "{at}");
+    }
+    assert_eq!(flags(&map, altmap.base_pfn()), StructPage::DEVICE | StructPage::RESERVED, "the host's are");
+    map.remove(tenant).unwrap();
+    map.remove(host).unwrap();
+}
+
+/// In Linux's order a block and eight pages would reach past a gap in which the pages fit before the block.
+#[test]
+fn a_tenant_in_a_gap_takes_no_more_than_the_gap() {
+    let mut map = memory_map::<K4>(48);
+    let device = range(DEVICE, 128 * MIB);
+    // The host's 512 frames go up to eight before a boundary of blocks.
+    let altmap = Altmap::new(device, GranuleSize::K4, 504, 512 + 3 * 520);
+    let host = map.plan(ask(device).altmap(altmap).policy(LeafPolicy::Pages)).unwrap().commit().unwrap();
+    let add = |map: &mut Map<K4>, at: u64, policy| {
+        let request = ask(range(DEVICE.add(at * GIB), 130 * MIB)).altmap_of(&host).policy(policy);
+        map.plan(request).unwrap().commit().unwrap()
+    };
+    let [gap, behind] = [1, 2].map(|at| add(&mut map, at, LeafPolicy::Pages));
+    let [place, next] = [&gap, &behind].map(|region| region.storage().altmap().unwrap().storage());
+    assert_eq!((place.1.number() - place.0.number(), place.1), (520, next.0), "one behind the other");
+    map.remove(gap).unwrap();
+    let tenant = add(&mut map, 3, LeafPolicy::Linux);
+    assert_eq!(tenant.storage().altmap().unwrap().storage(), place, "the gap");
+    let others = frames(&map, &behind);
+    for stretch in tenant.memmap().stretches() {
+        let (_, frame) = map.tables().walk(stretch.va).translation().unwrap();
+        let block = range(frame, stretch.leaf.bytes(GranuleSize::K4) * stretch.count);
+        assert!(!others.iter().any(|other| block.contains(*other)), "{block} is another tenant's too");
+    }
+    for region in [tenant, behind, host] {
+        map.remove(region).unwrap();
+    }
+}
+
+#[test]
+fn a_tenant_that_is_closed_lives_in_its_host_until_it_is_removed() {
+    let mut map = memory_map::<K16>(48);
+    let host = host(&mut map, 64);
+    let tenant = tenant(&mut map, &host, 1).unwrap();
+    map.close(&tenant);
+    let error = map.remove(host).unwrap_err();
+    assert_eq!(error.why, Obstacle::Hosts { tenant: tenant.range() });
+    map.remove(tenant).unwrap();
+    map.remove(error.region).unwrap();
 }

@@ -8,7 +8,7 @@ use crate::testing::{DEVICE, GIB, MIB, ask, range};
 /// A struct page of `WORDS` 8-byte words that knows its pfn.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Numbered<const WORDS: usize>([u64; WORDS]);
+pub(super) struct Numbered<const WORDS: usize>(pub(super) [u64; WORDS]);
 
 // SAFETY: an array of words has no padding; the sizes below are powers of two.
 unsafe impl<const WORDS: usize> Meta for Numbered<WORDS> {

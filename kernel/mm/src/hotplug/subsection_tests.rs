@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::addr::PhysAddr;
 use crate::granule::{K4, K16, K64};
-use crate::testing::{DEVICE, GIB, MIB, Map, ask, memory_map, range};
+use crate::testing::{DEVICE, GIB, MIB, Map, Plain, Ram, Seen, ask, memory_map, range, take_log};
 
 const UNIT: u64 = 2 * MIB;
+
+/// A memory map with struct pages of an adopter.
+pub(super) type MapOf<G, P> = Hotplug<Plain<G>, Ram, P>;
 
 pub(super) fn add<G: Granule>(map: &mut Map<G>, device: PhysRange, policy: LeafPolicy, in_altmap: bool) -> Region {
     let mut request = ask(device).policy(policy);
@@ -30,7 +33,7 @@ fn pfns(device: PhysRange, shift: u32) -> impl Iterator<Item = Pfn> {
 }
 
 /// The first word of a struct page, as the tables map it.
-pub(super) fn flags<G: Granule>(map: &Map<G>, pfn: Pfn) -> u64 {
+pub(super) fn flags<G: Granule, P: Meta>(map: &MapOf<G, P>, pfn: Pfn) -> u64 {
     let va = map.layout().page(pfn);
     let (_, at) = map.tables().walk(va).translation().unwrap_or_else(|| panic!("{pfn:?} has no struct page"));
     let written = &map.tables().machine().written;
@@ -39,14 +42,14 @@ pub(super) fn flags<G: Granule>(map: &Map<G>, pfn: Pfn) -> u64 {
     u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("eight bytes"))
 }
 
-pub(super) fn frames_and_tables<G: Granule>(map: &Map<G>) -> (BTreeMap<u64, u64>, Vec<u64>) {
+pub(super) fn frames_and_tables<G: Granule, P: Meta>(map: &MapOf<G, P>) -> (BTreeMap<u64, u64>, Vec<u64>) {
     let mut live = Vec::new();
     collect(map, map.tables().root(), map.tables().regime().start_level(), &mut live);
     (map.frames.out.clone(), live)
 }
 
 /// Every descriptor below `table`.
-fn collect<G: Granule>(map: &Map<G>, table: PhysAddr, level: crate::granule::Level, live: &mut Vec<u64>) {
+fn collect<G: Granule, P: Meta>(map: &MapOf<G, P>, table: PhysAddr, level: crate::granule::Level, live: &mut Vec<u64>) {
     use crate::seam::Memory as _;
     for index in 0..map.tables().regime().entries(level) {
         let bits = map.tables().machine().read(table.add(index * 8));
@@ -99,7 +102,7 @@ fn all_pairs<G: Granule>() {
         for size in 1..=units - offset {
             let policy = [LeafPolicy::Largest, LeafPolicy::Linux][(offset + size) as usize % 2];
             alone(&mut map, range(DEVICE.add(offset * UNIT), size * UNIT), policy, size % 3 != 0);
-            crate::testing::take_log();
+            take_log();
         }
     }
     assert_eq!(before, frames_and_tables(&map));
@@ -210,7 +213,7 @@ fn a_page_that_boot_shares_with_the_next_section_stays_boots() {
     let window = |start, bytes| crate::addr::VirtRange::new(crate::addr::VirtAddr::new(start), bytes);
     let (linear, vmemmap) = (window(0xffff_0000_0000_0000, 64 * GIB), window(0xffff_8000_0000_0000, GIB));
     let layout = Layout::new(crate::granule::GranuleSize::K64, linear, vmemmap, GIB - 2 * MIB, 6);
-    let (tables, ram) = (crate::testing::tables::<K64>(48), crate::testing::Ram::default());
+    let (tables, ram) = (crate::testing::tables::<K64>(48), Ram::default());
     let mut map = Map::<K64>::new(tables, ram, layout, 40).unwrap();
     map.add_boot_ram(range(PhysAddr::new(GIB), 256 * MIB), LeafPolicy::Linux).unwrap();
     let behind = range(PhysAddr::new(GIB + 512 * MIB), 4 * MIB);
@@ -220,4 +223,66 @@ fn a_page_that_boot_shares_with_the_next_section_stays_boots() {
     assert_eq!(map.frames.out.len(), before.0.len() + 2, "two tables of the linear map: the page is there");
     map.remove(region).unwrap();
     assert_eq!(before, frames_and_tables(&map));
+}
+
+/// The other end of a section: RAM begins in the middle of it and goes on to its end.
+fn early_at_the_end<G: Granule>() {
+    let mut map = memory_map::<G>(48);
+    let section = 1_u64 << G::SIZE.section_shift();
+    let behind = DEVICE.add(section);
+    map.add_boot_ram(range(behind.add(section - 6 * MIB), 6 * MIB), LeafPolicy::Linux).unwrap();
+    let across = range(DEVICE.add(section - 4 * MIB), 8 * MIB);
+    map.sections.prepare(map.tables.machine_mut(), &mut map.frames, across).unwrap();
+    let before = frames_and_tables(&map);
+    for in_altmap in [true, false] {
+        let region = add(&mut map, across, LeafPolicy::Linux, in_altmap);
+        let own = region.memmap().range();
+        assert_eq!(own, map.layout().pages(range(across.start(), 4 * MIB)), "{}: boot has brought the others", G::SIZE);
+        for pfn in pfns(across, G::SIZE.shift()) {
+            assert!(map.is_valid(pfn) && flags(&map, pfn) >> 63 == 1, "{} {pfn:?}", G::SIZE);
+        }
+        map.remove(region).unwrap();
+        assert_eq!(before, frames_and_tables(&map), "{}", G::SIZE);
+    }
+}
+
+#[test]
+fn a_range_that_ends_before_the_ram_of_a_section_uses_boots_struct_pages_there() {
+    early_at_the_end::<K4>();
+    early_at_the_end::<K16>();
+    early_at_the_end::<K64>();
+}
+
+/// Pfns of an early section stay valid, so struct pages there are readers' until those have left.
+#[test]
+fn boots_struct_pages_are_put_back_only_when_readers_are_gone() {
+    let mut map = memory_map::<K64>(48);
+    map.add_boot_ram(range(DEVICE, 6 * MIB), LeafPolicy::Linux).unwrap();
+    let device = range(DEVICE.add(8 * MIB), 4 * MIB);
+    let region = add(&mut map, device, LeafPolicy::Largest, false);
+    let (mut machine, sections) = (map.tables().machine().clone(), map.sections);
+    take_log();
+    map.remove(region).unwrap();
+    let log = take_log();
+    let waited = log.iter().position(|seen| *seen == Seen::Quiesce).expect("it waits");
+    let writes = |seen: &Seen| matches!(seen, Seen::Machine(crate::observe::Event::Access(_)));
+    assert!(!log[..waited].iter().any(writes), "written while readers are there");
+    assert!(log[waited..].iter().any(writes), "written at all");
+    log[..waited].iter().for_each(|seen| machine.replay(seen));
+    assert_eq!(sections.first_active(&machine, device), None, "its owner's no more when the wait begins");
+}
+
+/// Nothing to publish: the page that boot or a neighbour has mapped serves, so another CPU's stores were ordered long ago.
+#[test]
+fn a_private_range_in_its_neighbours_page_takes_no_barrier_but_the_isb() {
+    let mut map = memory_map::<K64>(48);
+    let device = |index: u64| Request::private(range(DEVICE.add(index * UNIT), UNIT));
+    let neighbour = map.plan(device(0)).unwrap().commit().unwrap();
+    take_log();
+    let region = map.plan(device(1)).unwrap().commit().unwrap();
+    let events: Vec<_> = take_log().into_iter().filter(|seen| matches!(seen, Seen::Machine(_))).collect();
+    let pages = crate::observe::Event::Access(map.layout().pages(region.range()));
+    assert_eq!(events, [Seen::Machine(crate::observe::Event::Isb), Seen::Machine(pages)]);
+    map.remove(neighbour).unwrap();
+    map.remove(region).unwrap();
 }
