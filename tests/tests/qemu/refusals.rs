@@ -11,7 +11,7 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 35] = [
+const REFUSED: [(&str, &str, i32, &str); 36] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
@@ -45,6 +45,12 @@ const REFUSED: [(&str, &str, i32, &str); 35] = [
     ("one_of_several_devices_of_size_0", "--device 4G,1G --device 5G,0", 2, "give a size above 0"),
     ("one_of_several_devices_of_3m", "--device 4G,1G --device 5G,3M", 2, "device 1: 0x140000000..0x140300000 does not"),
     ("an_altmap_too_small_for_the_second", "--device 4G,64M --device 5G,1G --altmap-free 1", 2, "device 1: the altmap"),
+    (
+        "ram_too_small_for_the_second_device",
+        "--granule 4k --memory 32M --device 4G,1G,ram --device 8G,1G,ram",
+        2,
+        "device 1: out of RAM",
+    ),
     ("a_device_that_is_no_triple", "--device 4G", 2, "like 4G,1G or 0x140000000,256M,ram"),
     ("a_device_with_an_unknown_memmap", "--device 4G,1G,disk", 2, "the third part is altmap, nvdimm or ram"),
     ("a_device_said_in_two_ways", "--device 4G,1G --device-size 1G", 2, "cannot be used with"),
