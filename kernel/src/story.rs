@@ -88,7 +88,7 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
         plan::end(boot, &map, &devices, &plans, before)
     }
     let order = removal(boot, devices.len());
-    let (map, events) = costs::rehearse(map, devices.iter().map(|device| device.request), &order);
+    let (map, events) = costs::rehearse(map, &devices, &order);
     let counter = costs::counter(boot.config.count);
     let costs = events.into_iter().map(|events| Costs::new(counter, events)).collect();
     Story { boot, devices, order, counter, costs, before, proved_again: 0, failures: Failures::new() }.tell(map)
@@ -171,10 +171,9 @@ impl Story {
     fn look<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, device: usize) -> Seen {
         let proved = self.prove(map, regions, device, "");
         let (tables, region) = (map.tables(), regions.of(device));
-        let source = if region.storage().altmap().is_some() { "altmap" } else { "ram" };
         Seen {
-            memmap: Shown::of(tables, &region.memmap().all_stretches(), source),
-            linear: Shown::of(tables, &self.linear(map, device).stretches(), "device"),
+            memmap: Shown::memmap(tables, region.memmap(), region.storage()),
+            linear: Shown::linear(tables, &self.linear(map, device).stretches()),
             proved,
             altmap: region.storage().altmap(),
             gone: None,

@@ -6,30 +6,51 @@ use vmemmap::addr::{PhysRange, VirtRange};
 use vmemmap::altmap::Altmap;
 use vmemmap::count::Count;
 use vmemmap::granule::Granule;
-use vmemmap::leaf::Stretches;
+use vmemmap::leaf::{Stretch, Stretches};
 use vmemmap::seam::Machine;
 use vmemmap::table::Tables;
+use vmemmap::vmemmap::{Memmap, Storage};
 
 use super::json::Object;
 use crate::boot::BootInfo;
 use crate::device::DeviceMemory;
 use crate::measure::Phases;
-use crate::prove::{Gone, Leaf, leaf_vas, leaves};
+use crate::prove::{self, Gone, Leaf, leaf_vas};
 
-/// Leaves of one kind: bytes of each, whether it is a contiguous run, and how many.
-pub(super) type Kind = (u64, bool, u64);
+/// Leaves of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Kind {
+    /// What one of them maps.
+    bytes: u64,
+    contiguous: bool,
+    /// Where their frames come from.
+    source: &'static str,
+    count: u64,
+}
 
-/// The leaves of `stretches` by kind.
-pub(super) fn kinds<G: Granule>(stretches: Stretches) -> Vec<Kind> {
-    let mut kinds: Vec<Kind> = Vec::new();
-    for stretch in stretches {
-        let (bytes, contiguous) = (stretch.leaf.bytes(G::SIZE), stretch.leaf.contiguous);
-        match kinds.iter_mut().find(|kind| (kind.0, kind.1) == (bytes, contiguous)) {
-            Some(kind) => kind.2 += stretch.count,
-            None => kinds.push((bytes, contiguous, stretch.count)),
-        }
+/// The leaves of `stretches` by kind, all of frames from `source`.
+pub(super) fn kinds<G: Granule>(stretches: Stretches, source: &'static str) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    stretches.for_each(|stretch| add::<G>(&mut kinds, stretch, source));
+    kinds
+}
+
+/// The leaves of a vmemmap by kind: the interior's from its storage, then the edge pages, which are always from RAM.
+pub(super) fn memmap_kinds<G: Granule>(memmap: &Memmap, storage: &Storage) -> Vec<Kind> {
+    let source = if storage.altmap().is_some() { "altmap" } else { "ram" };
+    let mut kinds = kinds::<G>(memmap.interior_stretches(), source);
+    for va in memmap.edges().into_iter().flatten() {
+        add::<G>(&mut kinds, Stretch { va, leaf: vmemmap::leaf::Leaf::PAGE, count: 1 }, "ram");
     }
     kinds
+}
+
+fn add<G: Granule>(kinds: &mut Vec<Kind>, stretch: Stretch, source: &'static str) {
+    let (bytes, contiguous, count) = (stretch.leaf.bytes(G::SIZE), stretch.leaf.contiguous, stretch.count);
+    match kinds.iter_mut().find(|kind| (kind.bytes, kind.contiguous, kind.source) == (bytes, contiguous, source)) {
+        Some(kind) => kind.count += count,
+        None => kinds.push(Kind { bytes, contiguous, source, count }),
+    }
 }
 
 /// Some leaves as they stand in the tables.
@@ -38,19 +59,27 @@ pub struct Shown {
     leaves: Vec<Kind>,
     first: Vec<Leaf>,
     last: Option<Leaf>,
-    source: &'static str,
 }
 
 impl Shown {
-    /// The leaves of `stretches`, whose frames come from `source`.
-    pub fn of<M: Machine>(tables: &Tables<M>, stretches: &Stretches, source: &'static str) -> Self {
-        let first = leaves(tables, stretches.clone()).take(3).collect();
+    /// The leaves of a range's vmemmap; edge pages that others use too.
+    pub fn memmap<M: Machine>(tables: &Tables<M>, memmap: &Memmap, storage: &Storage) -> Self {
+        Self::of(tables, &memmap.all_stretches(), memmap_kinds::<M::Granule>(memmap, storage))
+    }
+
+    /// The leaves of its linear map.
+    pub fn linear<M: Machine>(tables: &Tables<M>, stretches: &Stretches) -> Self {
+        Self::of(tables, stretches, kinds::<M::Granule>(stretches.clone(), "device"))
+    }
+
+    fn of<M: Machine>(tables: &Tables<M>, stretches: &Stretches, leaves: Vec<Kind>) -> Self {
+        let first = prove::leaves(tables, stretches.clone()).take(3).collect();
         let last = leaf_vas::<M::Granule>(stretches.clone()).last();
         let last = last.map(|va| Leaf {
             va,
             descriptor: tables.walk(va).translation().map_or(0, |(step, _)| step.descriptor.bits()),
         });
-        Self { leaves: kinds::<M::Granule>(stretches.clone()), first, last, source }
+        Self { leaves, first, last }
     }
 }
 
@@ -170,24 +199,24 @@ pub(super) fn altmap(altmap: &Altmap) -> Object {
 }
 
 /// A map's addresses and its leaves by kind.
-pub(super) fn bounds_and_leaves(object: &mut Object, va: VirtRange, leaves: &[Kind], source: &str) {
+pub(super) fn bounds_and_leaves(object: &mut Object, va: VirtRange, leaves: &[Kind]) {
     object.hex("start", va.start().value());
     object.hex("end", va.end().value());
     object.array(
         "leaves",
-        leaves.iter().map(|(bytes, contiguous, count)| {
+        leaves.iter().map(|kind| {
             Object::with(|object| {
-                object.value("size", bytes);
-                object.value("contiguous", contiguous);
-                object.text("source", source);
-                object.value("count", count);
+                object.value("size", kind.bytes);
+                object.value("contiguous", kind.contiguous);
+                object.text("source", kind.source);
+                object.value("count", kind.count);
             })
         }),
     );
 }
 
 fn map(object: &mut Object, va: VirtRange, shown: &Shown) {
-    bounds_and_leaves(object, va, &shown.leaves, shown.source);
+    bounds_and_leaves(object, va, &shown.leaves);
     object.optional("last", shown.last.as_ref().map(leaf));
 }
 

@@ -1,12 +1,15 @@
 //! What the host is told of plans: the same names as of a device that was added, and what the plan takes from RAM.
 
+use alloc::vec::Vec;
+
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::Summary;
+use vmemmap::layout::Layout;
 use vmemmap::leaf::Stretches;
 use vmemmap::vmemmap::Storage;
 
-use super::device::{altmap, bounds_and_leaves, kinds, source};
+use super::device::{Kind, altmap, bounds_and_leaves, kinds, memmap_kinds, source};
 use super::json::Object;
 use super::{Verdict, geometry, machine};
 use crate::boot::BootInfo;
@@ -24,31 +27,33 @@ pub struct Planned<'a> {
 pub fn print_plans<'a, G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = Planned<'a>>) {
     let report = Object::with(|report| {
         geometry(boot, Verdict::Planned, report);
-        report.array("plans", plans.map(|planned| planned.object::<G>()));
+        report.array("plans", plans.map(|planned| planned.object::<G>(&boot.layout)));
         report.value("machine", machine(boot));
     });
     crate::println!("@report {report}");
 }
 
 impl Planned<'_> {
-    fn object<G: Granule>(&self) -> Object {
+    fn object<G: Granule>(&self, layout: &Layout) -> Object {
         let Summary { linear, memmap, linear_tables, memmap_tables, edge_frames, .. } = self.summary;
         let served = self.served();
-        let from = if served.is_some() { "altmap" } else { "ram" };
         let leaf_bytes = |stretches: Stretches| stretches.map(|stretch| stretch.bytes(G::SIZE)).sum::<u64>();
         let struct_page_frames =
             if served.is_some() { edge_frames } else { leaf_bytes(memmap.stretches()) >> G::SIZE.shift() };
         Object::with(|plan| {
             plan.value("device", source(self.device));
             plan.optional("altmap", served.as_ref().map(altmap));
-            let map = |va, stretches, from, tables| {
+            let map = |va, leaves: Vec<Kind>, tables| {
                 Object::with(|object| {
-                    bounds_and_leaves(object, va, &kinds::<G>(stretches), from);
+                    bounds_and_leaves(object, va, &leaves);
                     object.value("table_frames", tables);
                 })
             };
-            plan.value("memmap", map(memmap.range(), memmap.stretches(), from, memmap_tables));
-            let linear = linear.map(|linear| map(linear.range(), linear.stretches(), "device", linear_tables));
+            // All struct pages of the range: boot's too, where it lies in or across an early section.
+            let pages = layout.pages(self.device.range());
+            plan.value("memmap", map(pages, memmap_kinds::<G>(&memmap, &self.summary.storage), memmap_tables));
+            let linear =
+                linear.map(|linear| map(linear.range(), kinds::<G>(linear.stretches(), "device"), linear_tables));
             plan.optional("linear", linear);
             plan.value(
                 "ram",

@@ -9,6 +9,7 @@ use vmemmap::observe::Observed;
 use vmemmap::seam::Machine;
 use vmemmap::vmemmap::Storage;
 
+use super::Asked;
 use super::regions::Regions;
 use crate::boot::refuse;
 use crate::measure::{InstructionCounter, Phases, Stopwatch};
@@ -25,21 +26,21 @@ pub struct Events {
     remove_tables: u64,
 }
 
-/// Adds all of `requests` once on the observed machine and removes them in `order`. Section records are made here, and
-/// stay.
-pub fn rehearse<M: Machine>(
+/// Adds all of `devices` once on the observed machine and removes them in `order`. Section records are made here, and
+/// stay. What can't be added is refused by name.
+pub(super) fn rehearse<M: Machine>(
     map: MemoryMap<M>,
-    requests: impl Iterator<Item = Request>,
+    devices: &[Asked],
     order: &[usize],
 ) -> (MemoryMap<M>, Vec<Events>) {
     // SAFETY: the observer only watches.
     let mut map = unsafe { map.on(|machine| Observed::new(machine, Count::default())) };
     let (mut regions, mut all) = (Regions::default(), Vec::new());
-    for request in requests {
+    for Asked { request, name, .. } in devices {
         let records = map.section_bytes();
-        let plan = map.plan(request).unwrap_or_else(|error| refuse(error));
+        let plan = map.plan(*request).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
         let add_tables = plan.summary().linear_tables + plan.summary().memmap_tables;
-        regions.push(plan.commit().unwrap_or_else(|error| refuse(error)));
+        regions.push(plan.commit().unwrap_or_else(|error| refuse(format_args!("{name}{error}"))));
         let add = map.tables_mut().observer().take();
         let section_bytes = map.section_bytes() - records;
         all.push(Events { add, remove: Count::default(), section_bytes, add_tables, remove_tables: 0 });

@@ -72,6 +72,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(name, move || plan_is_kept(granule)));
     }
     trials.push(Trial::test("commands::eight_devices_fit_the_screen_and_last_in_is_first_out", eight_devices));
+    trials.push(Trial::test("commands::edge_pages_are_told_as_pages_of_ram", edge_pages));
     trials.push(Trial::test("commands::each_device_has_its_own_instructions", own_instructions));
     trials.push(Trial::test("commands::a_checked_run_of_two_devices_judges_its_trace", checked_devices));
     trials.push(Trial::test("commands::several_devices_without_tlbi_fail_by_name", devices_without_tlbi));
@@ -93,6 +94,17 @@ fn json_equals_linux(granule: &str) -> Result<(), Failed> {
     ensure(ended.status == Some(0), "the run does not pass", &ended)?;
     let differences = xtask::equals_linux(&ended.out).err().unwrap_or_default();
     ensure(differences.is_empty(), &differences, &ended)
+}
+
+/// At 64K the range starts and ends in the middle of pages of vmemmap that describe other memory too.
+fn edge_pages() -> Result<(), Failed> {
+    let leaves = |source: &str, count: u64| serde_json::json!({ "size": 65536, "contiguous": false, "source": source, "count": count });
+    for (memmap, wanted) in [("altmap", vec![leaves("altmap", 1), leaves("ram", 2)]), ("ram", vec![leaves("ram", 3)])] {
+        let ended = run(command(&format!("qemu --json --granule 64k --device 0x300200000,128M,{memmap}"))?)?;
+        let object: Value = serde_json::from_str(&ended.out)?;
+        ensure(object["result"] == "pass" && object["memmap"]["leaves"] == Value::from(wanted), memmap, &ended)?;
+    }
+    Ok(())
 }
 
 /// The first two share tables that nothing else needs (the linear map's at 4K and 64K, the vmemmap's at 4K with pages).
@@ -125,7 +137,8 @@ fn three_devices(granule: &str, order: [usize; 3]) -> Result<(), Failed> {
 /// A plan and the run without `--plan` name the same leaves, frames and tables; a plan adds nothing.
 fn plan_is_kept(granule: &str) -> Result<(), Failed> {
     let page = if granule == "4k" { 4096 } else { 1024 * granule.trim_end_matches('k').parse::<u64>()? };
-    for device in ["8G,256M", "1T,1G,ram", "4G,1G,nvdimm"] {
+    // The last three: edge pages, and struct pages that are boot's, all or some of them, where sections are large.
+    for device in ["8G,256M", "1T,1G,ram", "4G,1G,nvdimm", "0x300200000,128M", "0x50000000,64M", "0x5c000000,128M"] {
         let flags = format!("qemu --json --granule {granule} --device {device}");
         let [planned, done] = [command(&format!("{flags} --plan"))?, command(&flags)?].map(run);
         let (planned, done) = (planned?, done?);
@@ -136,7 +149,9 @@ fn plan_is_kept(granule: &str) -> Result<(), Failed> {
         for part in ["device", "altmap"] {
             ensure(plan[part] == told[part], &format!("{part}: {told}"), &planned)?;
         }
-        for (map, part) in [("memmap", "start"), ("memmap", "leaves"), ("linear", "end"), ("linear", "leaves")] {
+        for (map, part) in
+            ["memmap", "linear"].into_iter().flat_map(|map| ["start", "end", "leaves"].map(|part| (map, part)))
+        {
             ensure(plan[map][part] == told[map][part], &format!("{map}.{part}: {told}"), &planned)?;
         }
         let [tables, struct_pages] = ["table_frames", "struct_page_frames"].map(|key| plan["ram"][key].as_u64());

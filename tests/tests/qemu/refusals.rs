@@ -45,6 +45,12 @@ const REFUSED: [(&str, &str, i32, &str); 36] = [
     ("one_of_several_devices_of_size_0", "--device 4G,1G --device 5G,0", 2, "give a size above 0"),
     ("one_of_several_devices_of_3m", "--device 4G,1G --device 5G,3M", 2, "device 1: 0x140000000..0x140300000 does not"),
     ("an_altmap_too_small_for_the_second", "--device 4G,64M --device 5G,1G --altmap-free 1", 2, "device 1: the altmap"),
+    (
+        "ram_too_small_for_the_second_device",
+        "--granule 4k --memory 32M --device 4G,1G,ram --device 8G,1G,ram",
+        2,
+        "device 1: out of RAM",
+    ),
     ("a_device_that_is_no_triple", "--device 4G", 2, "like 4G,1G or 0x140000000,256M,ram"),
     ("a_device_with_an_unknown_memmap", "--device 4G,1G,disk", 2, "the third part is altmap, nvdimm or ram"),
     ("a_device_said_in_two_ways", "--device 4G,1G --device-size 1G", 2, "cannot be used with"),
