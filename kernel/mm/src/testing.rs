@@ -75,7 +75,8 @@ impl Hasher for Spread {
 #[derive(Clone, Debug)]
 pub struct Plain<G> {
     pub words: RefCell<HashMap<u64, u64, BuildHasherDefault<Spread>>>,
-    /// What `access` wrote last at each physical address, by the first address of each piece.
+    /// What `access` wrote last at each physical address, by the first address of each piece: struct pages. Tests read
+    /// them here; a `load` of one panics, since the core decides nothing by what stands in a struct page.
     pub written: BTreeMap<u64, Vec<u8>>,
     regime: Regime,
     granule: PhantomData<G>,
@@ -105,9 +106,14 @@ impl<G: Granule> Plain<G> {
         }
     }
 
-    /// Keeps what `access` wrote, and forgets what stood there.
+    /// Keeps what `access` wrote, in place of what stood there.
     fn keep(&mut self, start: u64, bytes: Vec<u8>) {
-        let end = start + bytes.len() as u64;
+        self.forget(start, start + bytes.len() as u64);
+        self.written.insert(start, bytes);
+    }
+
+    /// There are no struct pages from `start` to `end` any more.
+    fn forget(&mut self, start: u64, end: u64) {
         let before = self.written.range(..start).next_back().filter(|(at, old)| *at + old.len() as u64 > start);
         let met: Vec<_> = before.into_iter().chain(self.written.range(start..end)).map(|(at, _)| *at).collect();
         for at in met {
@@ -120,7 +126,12 @@ impl<G: Granule> Plain<G> {
                 self.written.insert(end, part(end, at + old.len() as u64));
             }
         }
-        self.written.insert(start, bytes);
+    }
+
+    /// Whether `access` has written at `word`.
+    fn holds_struct_pages(&self, word: PhysAddr) -> bool {
+        let piece = self.written.range(..=word.value()).next_back();
+        piece.is_some_and(|(at, bytes)| word.value() - at < bytes.len() as u64)
     }
 
     /// Whether the whole page at `table` is zero.
@@ -143,10 +154,12 @@ unsafe impl<G: Granule> Memory for Plain<G> {
 
     fn zero_table(&mut self, table: PhysAddr, bytes: u64) {
         log(Seen::Machine(Event::Zero { table, bytes }));
+        self.forget(table.value(), table.value() + bytes);
         (0..bytes).step_by(8).for_each(|offset| self.set(table.add(offset), 0));
     }
 
     fn load(&self, word: PhysAddr) -> u64 {
+        assert!(!self.holds_struct_pages(word), "{word} is in a struct page: no operation looks at one");
         // What nobody has written in the RAM that is handed out is anything but zero.
         let untouched = if word.value() < FIRST_FRAME { 0 } else { 0xdead_beef_dead_beef };
         self.words.borrow().get(&word.value()).copied().unwrap_or(untouched)
@@ -154,6 +167,11 @@ unsafe impl<G: Granule> Memory for Plain<G> {
 
     fn store(&mut self, word: PhysAddr, value: u64) {
         log(Seen::Store(word, value));
+        if self.holds_struct_pages(word) {
+            // Its page has been given back, and is now something else.
+            let page = word.align_down(G::SIZE.bytes()).value();
+            self.forget(page, page + G::SIZE.bytes());
+        }
         self.set(word, value);
     }
 

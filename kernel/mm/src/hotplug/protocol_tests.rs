@@ -7,6 +7,7 @@ use crate::observe::Event;
 use crate::seam::Dsb;
 use crate::testing::{GIB, MIB, Map, Seen, ask, memory_map, range, take_log};
 use crate::tlbi::Tlbi;
+use crate::walk::Step;
 
 const ISHST: Seen = Seen::Machine(Event::Dsb(Dsb::InnerShareableStores));
 const ISH: Seen = Seen::Machine(Event::Dsb(Dsb::InnerShareable));
@@ -21,6 +22,8 @@ struct Entry {
     bytes: u64,
     /// The table that it points to, if it does.
     table: Option<PhysAddr>,
+    /// The first slot of the contiguous run that it is a member of, if it is.
+    run: Option<PhysAddr>,
 }
 
 /// Every leaf of `maps`, and every link that hot-plug made on the way.
@@ -37,12 +40,18 @@ fn entries<G: Granule>(map: &Map<G>, maps: &[Stretches]) -> Vec<Entry> {
                 if table.is_none() || at.descriptor.is_owned() {
                     let bytes = 1_u64 << G::SIZE.level_shift(at.level);
                     let va = stretch.va.add(index * step).align_down(bytes);
-                    entries.insert(at.slot, Entry { slot: at.slot, va, bytes, table });
+                    entries.insert(at.slot, Entry { slot: at.slot, va, bytes, table, run: run::<G>(&at) });
                 }
             }
         }
     }
     entries.into_values().collect()
+}
+
+/// The first slot of the contiguous run that `step` is a member of, if it is.
+fn run<G: Granule>(step: &Step) -> Option<PhysAddr> {
+    let members = G::SIZE.contiguous_entries(step.level).filter(|_| step.descriptor.is_contiguous())?;
+    Some(step.slot.align_down(members * 8))
 }
 
 /// Whether `operation` makes CPUs forget `entry`.
@@ -64,10 +73,15 @@ fn position(log: &[Seen], from: usize, wanted: impl Fn(&Seen) -> bool) -> Option
     log[from..].iter().position(wanted).map(|offset| from + offset)
 }
 
+/// Where `entry` is cleared, if it is.
+fn cleared(log: &[Seen], entry: &Entry) -> Option<usize> {
+    let clears = |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, descriptor, .. }) if *slot == entry.slot && descriptor & 1 == 0);
+    position(log, 0, clears)
+}
+
 /// Where the invalidation of `entry` is complete, if it is: written, DSB ISHST, TLBI, DSB ISH, ISB, in that order.
 fn complete(log: &[Seen], entry: &Entry) -> Option<usize> {
-    let cleared = |seen: &Seen| matches!(seen, Seen::Machine(Event::Write { slot, descriptor, .. }) if *slot == entry.slot && descriptor & 1 == 0);
-    let written = position(log, 0, cleared)?;
+    let written = cleared(log, entry)?;
     let visible = position(log, written, |seen| *seen == ISHST)?;
     let invalidated =
         position(log, visible, |seen| matches!(seen, Seen::Machine(Event::Tlbi(op)) if covers(*op, entry)))?;
@@ -75,10 +89,24 @@ fn complete(log: &[Seen], entry: &Entry) -> Option<usize> {
     position(log, finished, |seen| *seen == ISB)
 }
 
+/// A walk of a member that is still valid may bring a whole contiguous run back into a TLB (RSKQHL, RLQLSD): the last
+/// member is cleared before any of them is invalidated.
+fn check_runs(log: &[Seen], entries: &[Entry], name: &str) {
+    let in_run = entries.iter().filter(|entry| entry.run.is_some()).collect::<Vec<_>>();
+    for members in in_run.chunk_by(|one, next| one.run == next.run) {
+        let clears = || members.iter().map(|entry| cleared(log, entry).expect("a removal clears every leaf"));
+        let (first, last) = (clears().min().unwrap(), clears().max().unwrap());
+        let invalidates = |seen: &Seen| matches!(seen, Seen::Machine(Event::Tlbi(op)) if members.iter().any(|entry| covers(*op, entry)));
+        let early = position(&log[..last], first, invalidates);
+        assert_eq!(early, None, "{name}: a member of {:x?} is invalidated before the last is cleared", members[0]);
+    }
+}
+
 /// All that a removal must keep: every leaf and every cut link invalidated and complete, nothing given back before.
 fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
     let mut map = memory_map::<G>(48);
-    let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB);
+    // 16 MiB more than blocks map, so that the linear map has runs at every granule.
+    let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB + 16 * MIB);
     let mut request = ask(device).policy(policy);
     if !in_ram {
         request = request.altmap(crate::altmap::Altmap::tight(map.layout(), device, policy, 0));
@@ -104,7 +132,8 @@ fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
         let leaf = entries.iter().find(|entry| entry.slot == step.slot).unwrap();
         assert!(given(frame) > complete(&log, leaf), "{name}: frame {frame} is given back before its invalidation");
     }
-    // A walk of a member that is still valid may cache a contiguous run again: all clears come first.
+    assert!(policy == LeafPolicy::Pages || entries.iter().any(|entry| entry.run.is_some()), "{name}: there are runs");
+    check_runs(&log, &entries, &name);
     let rewritten =
         |seen: &&Seen| matches!(seen, Seen::Machine(Event::Write { descriptor, .. }) if descriptor & 1 == 1);
     assert_eq!(log.iter().filter(rewritten).count(), 0, "{name}: a removal makes nothing valid");
