@@ -115,7 +115,7 @@ mutants! {
     32 "root-misaligned", "a root aligned to 8 bytes", Registers(Wrong::RootMisaligned), "E11", Boot::Registers;
     33 "block-too-high", "a block at a level that has none", Store(fault::Store::BlockTooHigh), "E6", Boot::Story;
     34 "block-misaligned", "a block whose PA is not aligned", Store(fault::Store::BlockMisaligned), "E6 E1", Boot::Story;
-    35 "high-address-bits-in-place", "OA bits above 47 in the wrong place", Store(fault::Store::HighBitsInPlace), "E1", Boot::No("the kernel's tables have 48 bits of output address");
+    35 "high-address-bits-in-place", "OA bits above 47 in the wrong place", Store(fault::Store::HighBitsInPlace), "E1", Boot::No("QEMU has no memory above 48 bits");
     36 "no-access-flag", "leaves with AF=0", Store(fault::Store::NoAccessFlag), "E6", Boot::Story;
     37 "shared-table-freed", "a table freed that links a neighbour's table", Blind(fault::Blind::OthersTables), "E1 E3b", Boot::Cousins;
     38 "only-own-slots-checked", "a table freed that holds a neighbour's leaves", Blind(fault::Blind::OthersLeaves), "E1", Boot::Neighbours;
