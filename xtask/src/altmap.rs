@@ -40,7 +40,7 @@ pub struct Altmap {
     #[arg(long, value_name = "ADDRESS", default_value = "4G", value_parser = size::bytes)]
     base: u64,
     /// Bytes of a struct page
-    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = struct_page)]
     struct_page: u64,
     /// Which leaves map the range: the largest legal ones, those of Linux, or base pages only
     #[arg(long, default_value = "largest", value_parser = ["largest", "linux", "pages"])]
@@ -84,8 +84,16 @@ impl Altmap {
                 return Err(Stop::refused(format!("{name} {value:#x}: {rule}; {nearest:#x} would do")));
             }
         }
-        let wraps = || Stop::refused(format!("{:#x} + {:#x} wraps; choose a lower --base", self.base, self.size));
-        PhysRange::new(PhysAddr::new(self.base), self.size).ok_or_else(wraps)
+        PhysRange::new(PhysAddr::new(self.base), self.size).ok_or_else(|| self.too_high())
+    }
+
+    /// A range that wraps, or ends where the addresses end.
+    fn too_high(&self) -> Stop {
+        let words = format!("{:#x} + {:#x}", self.base, self.size);
+        match self.base.checked_add(self.size - 1) {
+            None => Stop::refused(format!("{words} wraps; choose a lower --base")),
+            Some(_) => outside(&words, mappable(&Layout::linux(GranuleSize::K64, VA_BITS, MEMSTART))),
+        }
     }
 
     /// Linux's layout, its vmemmap as large as these struct pages need.
@@ -104,10 +112,9 @@ impl Altmap {
 
     fn cost(&self, range: PhysRange, granule: GranuleSize) -> Result<Cost, Stop> {
         let layout = self.layout(granule)?;
-        let mappable = layout.mappable(PA_BITS, page_offset(VA_BITS));
+        let mappable = mappable(&layout);
         if range.start() < mappable.start() || range.end() > mappable.end() {
-            let why = "which the linear map can show with RAM from 1 GiB and 48 bits";
-            return Err(Stop::refused(format!("{range} is outside {mappable}, {why}; choose a range inside")));
+            return Err(outside(&range.to_string(), mappable));
         }
         if !self.fits(&layout, range) {
             return Err(Stop::refused(self.too_large(&layout, range)));
@@ -125,12 +132,16 @@ impl Altmap {
         let (granule, reserve) = (layout.granule(), self.reserve);
         let required = altmap::Altmap::required(layout, range, self.policy(), reserve);
         let frames = range.bytes() >> granule.shift();
-        let why = format!("--reserve {reserve} and {required} frames for struct pages at {granule}");
+        let why = match required {
+            // So many that they can't be counted.
+            u64::MAX => format!("--reserve {reserve} is"),
+            _ => format!("--reserve {reserve} and {required} frames for struct pages at {granule} are"),
+        };
         let advice = match self.smallest(layout, range) {
             Some(bytes) => format!("--size {bytes:#x} ({}) would do", human(bytes)),
             None => "no size does: reserve fewer".to_owned(),
         };
-        format!("{why} are more than the {frames} frames of {range}; {advice}")
+        format!("{why} more than the {frames} frames of {range}; {advice}")
     }
 
     /// The smallest size from `range`'s on that has room. The search begins where the reserve, and the struct pages less
@@ -142,7 +153,7 @@ impl Altmap {
         let first = range.bytes().max(least - least % SUBSECTION_BYTES);
         let sizes = (0..64).map_while(|step| first.checked_add(step * SUBSECTION_BYTES));
         let ranges = sizes.map_while(|bytes| PhysRange::new(range.start(), bytes));
-        let mappable = layout.mappable(PA_BITS, page_offset(VA_BITS));
+        let mappable = mappable(layout);
         let mut ranges = ranges.take_while(|range| range.end() <= mappable.end());
         ranges.find(|&range| self.fits(layout, range)).map(PhysRange::bytes)
     }
@@ -173,6 +184,21 @@ impl Altmap {
             "granules": costs,
         }))
     }
+}
+
+/// Reads `--struct-page`; which powers of two there are depends on the granule.
+fn struct_page(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "write the bytes of a struct page: a power of two, like 64".to_owned())
+}
+
+/// What the linear map can show.
+fn mappable(layout: &Layout) -> PhysRange {
+    layout.mappable(PA_BITS, page_offset(VA_BITS))
+}
+
+fn outside(range: &str, mappable: PhysRange) -> Stop {
+    let why = "which the linear map can show with RAM from 1 GiB and 48 bits";
+    Stop::refused(format!("{range} is outside {mappable}, {why}; choose a range inside"))
 }
 
 /// What one granule takes and gives.

@@ -108,11 +108,24 @@ fn what_can_not_be_is_answered_with_what_can() {
             "--size 2M --reserve 600",
             "are more than the 512 frames of 0x100000000..0x100200000; --size 0x400000 (4 MiB)",
         ),
-        ("--size 2M --reserve 18446744073709551615", "no size does: reserve fewer"),
+        (
+            "--size 2M --reserve 18446744073709551615",
+            "--reserve 18446744073709551615 is more than the 512 frames of 0x100000000..0x100200000; no size does: reserve fewer",
+        ),
+        ("--size 2M --base 0xffffffffffe00000", "0xffffffffffe00000 + 0x200000 is outside 0x40000000..0x800040000000"),
+        ("--size 4M --base 0xffffffffffe00000", "wraps; choose a lower --base"),
     ] {
         let why = why(flags);
         assert!(why.contains(says) && !why.contains('\n'), "{flags}: {why}");
     }
+}
+
+#[test]
+fn a_struct_page_that_is_no_number_is_told_what_to_write() {
+    let why = struct_page("64k").unwrap_err();
+    assert!(why.ends_with("a power of two, like 64"), "{why}");
+    let matches = Altmap::augment_args(Command::new("altmap")).try_get_matches_from(["altmap", "--struct-page", "64k"]);
+    assert!(matches.unwrap_err().to_string().contains(&why), "the flag asks it");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub struct Decode {
     /// Level of that table [default: 2 for a block, else 3]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-1..=3))]
     level: Option<i8>,
-    /// Bits of a virtual address: with 52, descriptors have the layout of LPA2 (4K, 16K) or LPA (64K)
+    /// Bits of a virtual address, 25 to 52: above 48, descriptors have the layout of LPA2 (4K, 16K) or LPA (64K)
     #[arg(long, value_name = "N", default_value_t = 48)]
     va_bits: u32,
 }
@@ -34,11 +34,20 @@ impl Decode {
     }
 
     fn words(&self) -> Result<InWords, Stop> {
-        Ok(in_words(self.descriptor, self.regime()?, self.level()))
+        let (regime, level) = (self.regime()?, self.level());
+        let (granule, bits, root) = (self.granule, self.va_bits, regime.start_level().number());
+        if level.number() < root {
+            let asked = level.number();
+            let rule = format!("walks of {bits} bits at {granule} begin at level {root}");
+            return Err(Stop::refused(format!("--level {asked}: {rule}; choose a level from {root} to 3")));
+        }
+        Ok(in_words(self.descriptor, regime, level))
     }
 
     fn regime(&self) -> Result<Regime, Stop> {
-        Regime::of_size(self.granule, self.va_bits).map_err(|error| Stop::refused(error.to_string()))
+        let why = "descriptors are read for 25 to 52 bits, above 48 in the layout of LPA2 (4K, 16K) or LPA (64K)";
+        let refused = |_| Stop::refused(format!("--va-bits {}: {why}", self.va_bits));
+        Regime::of_size(self.granule, self.va_bits).map_err(refused)
     }
 
     /// Bits 1:0 are 01 in blocks only.
@@ -74,6 +83,31 @@ mod tests {
         assert_eq!(lpa2, Ok("page 0xa000100010000 16K RW PXN UXN AF DBM TCR.SH1 Normal-WB".to_owned()));
         let lpa = words(0x00e8_0001_0001_a703, GranuleSize::K64, 52);
         assert_eq!(lpa, Ok("page 0xa000100010000 64K RW PXN UXN AF DBM inner Normal-WB".to_owned()));
-        assert!(words(0x00e8_0001_0001_0703, GranuleSize::K64, 53).is_err_and(|stop| stop.why.contains("25 to 52")));
+    }
+
+    #[test]
+    fn bits_that_no_regime_has_are_told_which_there_are() {
+        let words = |va_bits| Decode { descriptor: 0x703, granule: GranuleSize::K64, level: None, va_bits }.words();
+        for bits in [10, 24, 53] {
+            assert!(words(bits).is_err_and(|stop| stop.why.contains("25 to 52 bits, above 48 in")), "{bits}");
+        }
+        assert!([25, 48, 49, 52].into_iter().all(|bits| words(bits).is_ok()));
+    }
+
+    #[test]
+    fn a_level_above_the_root_is_refused() {
+        let words = |granule, va_bits, level| {
+            Decode { descriptor: 0x0000_0001_0020_0703, granule, level: Some(level), va_bits }.words()
+        };
+        for (granule, bits, root) in [(GranuleSize::K4, 48, 0), (GranuleSize::K4, 52, -1), (GranuleSize::K64, 42, 2)] {
+            assert!(words(granule, bits, root).is_ok(), "{granule} {bits}");
+            let says = format!("choose a level from {root} to 3");
+            if root > -1 {
+                assert!(
+                    words(granule, bits, root - 1).is_err_and(|stop| stop.why.ends_with(&says)),
+                    "{granule} {bits}"
+                );
+            }
+        }
     }
 }

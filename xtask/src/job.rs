@@ -123,7 +123,7 @@ impl Job {
         let cut = self.altmap.is_some() || self.altmap_reserve.is_some() || self.altmap_free.is_some();
         let all_in_ram = devices.iter().all(|device| device.memmap.as_ref().unwrap_or(&self.memmap) == "ram");
         if all_in_ram && cut {
-            return Err(Stop::refused("--memmap ram has no altmap: leave the --altmap flags away".to_owned()));
+            return Err(Stop::refused("no device has an altmap: leave the --altmap flags away"));
         }
         if self.count && self.checked {
             return Err(Stop::refused("--count counts the machine as it is: leave --checked away"));
@@ -234,7 +234,7 @@ mod tests {
             ("--device 4G,1G --device 4G,2M", "overlaps"),
             ("--device 4G,1G --device 5G,1G --remove-order 0", "order the numbers 0,1"),
             ("--remove-order 1", "order the numbers 0"),
-            ("--device 4G,1G,ram --altmap nvdimm", "leave the --altmap flags away"),
+            ("--device 4G,1G,ram --altmap nvdimm", "no device has an altmap: leave the --altmap flags away"),
             ("--device 4G,1G,ram --device 5G,1G --memmap ram --altmap-reserve 1", "leave the --altmap flags away"),
         ] {
             let why = job(flags).check().unwrap_err().why;

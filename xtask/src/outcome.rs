@@ -83,8 +83,21 @@ pub fn judge(status: ExitStatus, run: &Run, complaint: &str, boot: &Boot) -> Sto
         (Some(0), ..) if ended => stop(Status::Pass, String::new()),
         (Some(0), ..) => Stop::machine("QEMU ended before the kernel passed; --verbose shows its log"),
         (Some(_), ..) if !complaint.is_empty() => explain(complaint, boot),
+        (None, ..) if run.console.is_empty() && complaint.contains("Assertion") && is_too_high(boot) => too_high(boot),
         _ => Stop::machine(format!("QEMU died ({status}) {complaint}").trim_end()),
     }
+}
+
+/// From where on QEMU's tables for the guest do not hold the memory: its `virt` fails an assertion, in 7.2 in its SMBIOS.
+const TOO_HIGH: u64 = 32 << 40;
+
+fn is_too_high(boot: &Boot) -> bool {
+    boot.job.highest().end() > TOO_HIGH
+}
+
+fn too_high(boot: &Boot) -> Stop {
+    let (range, lower) = (boot.job.highest().words(), boot.job.lower());
+    Stop::refused(format!("QEMU can't hold {range}: that is too high; {lower}"))
 }
 
 /// QEMU's own refusals that come from our flags, with what to do.
@@ -140,6 +153,28 @@ mod tests {
         assert_eq!([exited(0, "@test a::b ok"), exited(0, "@held"), exited(0, "@fail stale\n@pass")], [0, 0, 1]);
         for console in ["booting", "@test a::b", "@tests a::b ok", "@passed", " @pass"] {
             assert_eq!(exited(0, console), 4, "{console}");
+        }
+    }
+
+    #[test]
+    fn an_assertion_of_qemus_under_high_memory_is_refused_and_any_other_death_is_not() {
+        let died = |flags: &str, console: &str, complaint: &str| {
+            let run = Run { console: console.lines().map(str::to_owned).collect(), ..Run::new() };
+            let boot = Boot::main_job(Job::from_flags(flags).unwrap());
+            judge(ExitStatus::from_raw(6), &run, complaint, &boot)
+        };
+        let assertion = "smbios.c:1148: smbios_get_tables: Assertion `size' failed.";
+        for flags in ["--device 63T,1G", "--device-base 63T", "--device 4G,63T"] {
+            let Stop { status, why } = died(flags, "", assertion);
+            assert!(status == Status::Refused && why.contains("QEMU can't hold device memory 0x"), "{why}");
+            assert!(why.contains("choose a smaller "), "{why}");
+        }
+        for (flags, console, complaint) in [
+            ("--device 4G,1G", "", assertion),
+            ("--device 63T,1G", "the kernel is up", assertion),
+            ("--device 63T,1G", "", ""),
+        ] {
+            assert_eq!(died(flags, console, complaint).status, Status::Machine, "{flags} {console} {complaint}");
         }
     }
 

@@ -175,6 +175,8 @@ pub struct Leaf {
 pub struct Leaves {
     pub size: Bits,
     pub contiguous: bool,
+    /// Where their frames come from: `altmap`, `ram` or `device`.
+    pub source: String,
     pub count: u64,
 }
 
@@ -210,6 +212,7 @@ pub struct Cost {
     pub tlbi: u64,
     pub table_frames: Option<u64>,
     pub ram_bytes: Option<u64>,
+    pub altmap_bytes: Option<u64>,
     /// With `--count`.
     pub instructions: Option<Instructions>,
 }

@@ -121,10 +121,11 @@ fn altmap(report: &Report, equal: Option<&Equal>) -> String {
 fn memmap(report: &Report, equal: Option<&Equal>) -> Vec<String> {
     let (granule, map) = (report.head.granule, &report.memmap);
     let tables = plural(report.add.table_frames.unwrap_or(0), "table");
-    let (ours, linear) = (leaves(&map.leaves, granule), leaves(&report.linear.leaves, granule));
+    let ours = memmap_leaves(&map.leaves, report.altmap.as_ref(), granule);
+    let linear = format!("{}, {tables} for both maps", leaves(&report.linear.leaves, granule));
     let line =
         |name, leaf: Leaf, words: &str| row(name, &format!("{:x} -> {:016x}  {words}", leaf.va.0, leaf.descriptor.0));
-    let memmap = row("memmap", &format!("{:x}..{:x}   {ours}, {tables}", map.start.0, map.end.0));
+    let memmap = row("memmap", &format!("{:x}..{:x}   {ours}", map.start.0, map.end.0));
     let both = format!("{memmap}   linear: {linear}");
     let fits = width(&both) <= COLUMNS;
     let mut lines = vec![if fits { both } else { memmap }];
@@ -169,10 +170,26 @@ fn marked(line: String, equal: Option<bool>) -> String {
     }
 }
 
-fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
-    if all.is_empty() {
-        return "none of its own: boot's serve".to_owned();
+/// The leaves of a vmemmap. What is not in its altmap is an edge page.
+fn memmap_leaves(all: &[Leaves], altmap: Option<&Altmap>, granule: GranuleSize) -> String {
+    let (edges, others) = edges_apart(all, altmap);
+    match (others, edges) {
+        ([], 0) => "none of its own: boot's serve".to_owned(),
+        (_, 0) => leaves(others, granule),
+        ([], _) => format!("{} in RAM", plural(edges, "edge page")),
+        (_, _) => format!("{} + {} in RAM", leaves(others, granule), plural(edges, "edge page")),
     }
+}
+
+/// How many edge pages a vmemmap with an altmap has, which stand last, and the leaves before them.
+fn edges_apart<'a>(all: &'a [Leaves], altmap: Option<&Altmap>) -> (u64, &'a [Leaves]) {
+    match all.split_last() {
+        Some((last, others)) if altmap.is_some() && last.source == "ram" => (last.count, others),
+        _ => (0, all),
+    }
+}
+
+fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
     let kind = |leaves: &Leaves| match (leaves.contiguous, level_of(leaves, granule)) {
         (true, _) => format!("{} of {}", plural(leaves.count, "run"), human(leaves.size.0)),
         (false, Level::L3) => format!("{} at L3", plural(leaves.count, "page")),
@@ -216,12 +233,20 @@ fn column(name: &str, ours: &str, [best, default]: [String; 2], note: &str) -> S
 
 fn removal(remove: Option<&Cost>) -> String {
     let clears = |cost: &Cost| format!("{} clears, {} DSB, {} TLBI", cost.descriptor_writes, cost.dsb, cost.tlbi);
-    let text = remove.map(|cost| clears(cost) + ", then frames freed");
+    let text = remove.map(|cost| {
+        let nothing = [cost.ram_bytes, cost.altmap_bytes] == [Some(0); 2];
+        clears(cost) + if nothing { "; no frames to free" } else { ", then frames freed" }
+    });
     row("remove", &text.unwrap_or_else(|| "not yet: the machine is held".to_owned()))
 }
 
+/// On how many of `leaves` vmemmap leaves AT agreed with the plan; there are none where boot's struct pages serve.
+fn agree(at_plan: u64, leaves: u64) -> String {
+    if leaves == 0 { "boot's struct pages serve".to_owned() } else { format!("{at_plan}/{leaves} leaves: AT = plan") }
+}
+
 fn proved(proof: &Proof, removed: bool) -> Vec<String> {
-    let agree = format!("{}/{} leaves: AT = plan", proof.leaves_at_plan, proof.leaves);
+    let agree = agree(proof.leaves_at_plan, proof.leaves);
     let tables = format!("tables    {agree}; pattern written by vmemmap read by linear map, and back");
     let fault = proof.fault.map(|fault| {
         let fault = format!("FAR {:x}, level {} (--break tlbi: it reads stale)", fault.far.0, fault.level);

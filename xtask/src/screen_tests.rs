@@ -152,3 +152,47 @@ fn a_machine_with_52_bits_is_named_and_its_descriptors_are_read_in_their_layout(
     assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
     assert!(screen(|report| report.head.va_bits = 52, &[]).contains("TTBR1 64K, 52 bit LVA, 3 levels"));
 }
+
+fn leaves_of(size: u64, contiguous: bool, source: &str, count: u64) -> Leaves {
+    Leaves { size: crate::report::Bits(size), contiguous, source: source.to_owned(), count }
+}
+
+#[test]
+fn edge_pages_are_told_apart_from_the_altmaps_leaves() {
+    let edges: Change = |report| {
+        report.memmap.leaves = vec![leaves_of(1 << 16, false, "altmap", 1), leaves_of(1 << 16, false, "ram", 2)];
+    };
+    let text = screen(edges, &[]);
+    assert!(text.contains("   1 page at L3 + 2 edge pages in RAM\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    let only: Change = |report| report.memmap.leaves = vec![leaves_of(1 << 16, false, "ram", 1)];
+    assert!(screen(only, &[]).contains("   1 edge page in RAM\n"));
+    let in_ram: Change = |report| {
+        report.altmap = None;
+        report.memmap.leaves = vec![leaves_of(1 << 16, false, "ram", 3)];
+    };
+    assert!(screen(in_ram, &[]).contains("   3 pages at L3   linear: "));
+}
+
+#[test]
+fn tables_are_those_of_both_maps() {
+    let text = screen(|report| report.add.table_frames = Some(3), &[]);
+    assert!(text.contains("16 pages at L3   linear: 2 blocks at L2, 3 tables for both maps\n"), "{text}");
+}
+
+#[test]
+fn a_range_that_boots_struct_pages_serve_has_no_leaves_to_prove_and_no_frames_to_free() {
+    let early: Change = |report| {
+        report.memmap.leaves.clear();
+        report.memmap.first.clear();
+        report.memmap.last = None;
+        let proof = report.proof.as_mut().unwrap();
+        (proof.leaves, proof.leaves_at_plan) = (0, 0);
+        let remove = report.remove.as_mut().unwrap();
+        (remove.ram_bytes, remove.altmap_bytes) = (Some(0), Some(0));
+    };
+    let text = screen(early, &[]);
+    assert!(text.contains("proved    tables    boot's struct pages serve; pattern written"), "{text}");
+    assert!(text.contains("none of its own: boot's serve") && text.contains("TLBI; no frames to free\n"), "{text}");
+    assert!(!text.contains("0/0") && screen(|_| {}, &[]).contains("TLBI, then frames freed\n"), "{text}");
+}

@@ -11,7 +11,7 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 36] = [
+const REFUSED: [(&str, &str, i32, &str); 37] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
@@ -27,6 +27,7 @@ const REFUSED: [(&str, &str, i32, &str); 36] = [
     ("device_that_wraps", "--device-base 0xffffffffffe00000 --device-size 4M", 2, "wraps"),
     ("device_beyond_the_physical_range", "--cpu cortex-a53 --device-base 1T", 2, "--cpu max"),
     ("device_beyond_the_linear_map", "--va-bits 42 --device-base 4T", 2, "linear map"),
+    ("device_too_high_for_qemu", "--device 63T,1G", 2, "QEMU can't hold device memory 0x3f0000000000"),
     ("altmap_too_small", "--altmap-free 1", 2, "altmap"),
     ("too_little_ram", "--memory 2M", 2, "--memory"),
     ("device_of_a_page", "--granule 4k --device-size 4K", 2, "0x100000000..0x100200000 would do"),

@@ -2,7 +2,7 @@
 
 use vmemmap::granule::GranuleSize;
 
-use super::{Shown, device, end, head, leaves, per, plural, row};
+use super::{Shown, device, end, head, leaves, memmap_leaves, per, plural, row};
 use crate::report::{Altmap, Plan, PlannedMap, Plans};
 use crate::size::human;
 
@@ -18,16 +18,17 @@ pub fn draw(report: &Plans, shown: &Shown<'_>) -> String {
 }
 
 fn rows(plan: &Plan, granule: GranuleSize) -> [String; 5] {
-    let map = |map: &PlannedMap| {
-        let (leaves, tables) = (leaves(&map.leaves, granule), plural(map.table_frames, "table"));
+    let map = |map: &PlannedMap, leaves: &str| {
+        let tables = plural(map.table_frames, "table");
         format!("{:x}..{:x}   {leaves}, {tables}", map.start.0, map.end.0)
     };
+    let memmap = memmap_leaves(&plan.memmap.leaves, plan.altmap.as_ref(), granule);
     let (tables, pages) = (plan.ram.table_frames, plan.ram.struct_page_frames);
     let ram = format!("{}: {tables} for tables, {pages} for struct pages", plural(tables + pages, "frame"));
     [
         device(&plan.device, granule),
-        row("  linear", &map(&plan.linear)),
-        row("  memmap", &map(&plan.memmap)),
+        row("  linear", &map(&plan.linear, &leaves(&plan.linear.leaves, granule))),
+        row("  memmap", &map(&plan.memmap, &memmap)),
         row("  storage", &storage(plan, granule)),
         row("  RAM", &format!("{ram}; section records apart")),
     ]
@@ -77,6 +78,16 @@ mod tests {
             assert!(text.contains(says), "{says}{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+    }
+
+    #[test]
+    fn edge_pages_are_in_ram() {
+        let text = screen(|report| {
+            let memmap = &mut report.plans[0].memmap;
+            let edges = crate::report::Leaves { source: "ram".to_owned(), count: 2, ..memmap.leaves[0].clone() };
+            memmap.leaves.push(edges);
+        });
+        assert!(text.contains("   8 blocks at L2 + 2 edge pages in RAM, 0 tables\n"), "{text}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use vmemmap::granule::GranuleSize;
 
-use super::{Shown, end, head, judged, level_of, not_here, per, plural, row};
+use super::{Shown, agree, edges_apart, end, head, judged, level_of, not_here, per, plural, row};
 use crate::report::{Altmap, Cost, Leaves, One, Several};
 use crate::size::human;
 
@@ -54,7 +54,7 @@ fn device(number: usize, one: &One, granule: GranuleSize) -> String {
     };
     let range = format!("{base:#x}..{:#x}", base.saturating_add(bytes));
     let pages = (bytes >> granule.shift()).to_string();
-    row(&format!("  {number}"), &cells(DEVICES, [range, pages, storage, leaves(&one.memmap.leaves, granule)]))
+    row(&format!("  {number}"), &cells(DEVICES, [range, pages, storage, memmap(one, granule)]))
 }
 
 fn cost(number: usize, one: &One, granule: GranuleSize) -> String {
@@ -78,6 +78,17 @@ fn cost(number: usize, one: &One, granule: GranuleSize) -> String {
     row(&format!("  {number}"), &cells(COSTS, figures))
 }
 
+/// A vmemmap's in short: `1 L3 + 2 edges in RAM`.
+fn memmap(one: &One, granule: GranuleSize) -> String {
+    let (edges, others) = edges_apart(&one.memmap.leaves, one.altmap.as_ref());
+    match (others, edges) {
+        ([], 0) => "boot's serve".to_owned(),
+        (_, 0) => leaves(others, granule),
+        ([], _) => format!("{} in RAM", plural(edges, "edge")),
+        (_, _) => format!("{} + {} in RAM", leaves(others, granule), plural(edges, "edge")),
+    }
+}
+
 /// In short: `31 L2 + 1 L3 run + 15 L3`.
 fn leaves(all: &[Leaves], granule: GranuleSize) -> String {
     let kind = |leaves: &Leaves| {
@@ -91,7 +102,7 @@ fn proved(report: &Several) -> Vec<String> {
     let sum = |figure: fn(&One) -> u64| report.devices.iter().map(figure).sum::<u64>();
     let (at_plan, total) = (sum(|one| one.proof.leaves_at_plan), sum(|one| one.proof.leaves));
     let data = "patterns written by vmemmap read by linear map, and back";
-    let tables = row("proved", &format!("tables    {at_plan}/{total} leaves: AT = plan; {data}"));
+    let tables = row("proved", &format!("tables    {}; {data}", agree(at_plan, total)));
     let order: Vec<_> = report.remove_order.iter().map(usize::to_string).collect();
     let order = order.join(",");
     if report.head.result == "held" {

@@ -19,7 +19,10 @@ fn screen(change: Change, failures: &[&str]) -> String {
 
 /// Eight devices with as many kinds of leaves as there can be, and the largest figures.
 fn widest(report: &mut Several) {
-    let kind = |size, contiguous, count| Leaves { size: crate::report::Bits(size), contiguous, count };
+    let kind = |size, contiguous, count| {
+        let source = "altmap".to_owned();
+        Leaves { size: crate::report::Bits(size), contiguous, source, count }
+    };
     let mut one = report.devices[0].clone();
     report.head.granule = GranuleSize::K4;
     (one.device.base.0, one.device.size.0) = (0xffff_0000_0000, 0xf_ffe0_0000);
@@ -102,4 +105,24 @@ fn held_devices_have_no_cost_of_removal_yet() {
         text.contains("not yet: the machine is held") && text.contains("\nHELD ") && !text.contains("books"),
         "{text}"
     );
+}
+
+#[test]
+fn edge_pages_are_told_apart_and_boots_struct_pages_serve() {
+    let edges: Change = |report| {
+        let page = report.devices[0].memmap.leaves[0].clone();
+        let edges = Leaves { source: "ram".to_owned(), count: 2, ..page.clone() };
+        report.devices[0].memmap.leaves = vec![page, edges.clone()];
+        report.devices[1].memmap.leaves.clear();
+        report.devices[2].memmap.leaves = vec![Leaves { count: 1, ..edges }];
+    };
+    let text = screen(edges, &[]);
+    for says in [" 16 L3 + 2 edges in RAM\n", " boot's serve\n", " 1 edge in RAM\n"] {
+        assert!(text.contains(says), "{says}{text}");
+    }
+    fits(&text);
+    let early: Change = |report| {
+        report.devices.iter_mut().for_each(|one| (one.proof.leaves, one.proof.leaves_at_plan) = (0, 0));
+    };
+    assert!(screen(early, &[]).contains("tables    boot's struct pages serve; patterns"));
 }
