@@ -11,7 +11,7 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 37] = [
+const REFUSED: [(&str, &str, i32, &str); 38] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
