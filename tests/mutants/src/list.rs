@@ -127,11 +127,11 @@ mutants! {
     44 "mair-without-tlbi", "MAIR changed with the MMU on and no TLBI", Registers(Wrong::MairChanges), "E11", Boot::Registers;
     45 "everything-invalidated", "VMALLE1IS for every TLBI", Tlbi(Invalidation::Everything), "I8", Boot::Story;
     46 "no-grace-period", "a removal that does not wait for readers", Fault::NoGracePeriod, "E1", Boot::No("the kernel starts one CPU only");
-    47 "neighbours-edge-page-unmapped", "a page of the vmemmap unmapped that holds struct pages of a neighbour", Blind(fault::Blind::Neighbours), "I1 E1", Boot::No("the test image adds whole pages of struct pages");
-    48 "edge-page-kept-for-ever", "a page of the vmemmap kept for neighbours that are not there", Blind(fault::Blind::Ghosts), "I1 I3", Boot::No("the test image adds whole pages of struct pages");
-    49 "edge-page-in-altmap", "a page of the vmemmap that others may share in the altmap of one", Store(fault::Store::EdgeInAltmap), "I4 E12", Boot::No("the test image adds whole pages of struct pages");
-    50 "early-struct-pages-not-put-back", "boot's struct pages left as a range had them", Store(fault::Store::NotPutBack), "L6", Boot::No("the test image adds nothing in a section of RAM");
-    51 "tenants-forgotten", "frames of an altmap handed out that hold a range's struct pages", Blind(fault::Blind::Tenants), "I10 E12", Boot::No("the test image adds no range in another's altmap");
+    47 "neighbours-edge-page-unmapped", "a page of the vmemmap unmapped that holds struct pages of a neighbour", Blind(fault::Blind::Neighbours), "I1 E1", Boot::No("the job that is booted adds whole pages of struct pages");
+    48 "edge-page-kept-for-ever", "a page of the vmemmap kept for neighbours that are not there", Blind(fault::Blind::Ghosts), "I1 I3", Boot::No("the job that is booted adds whole pages of struct pages");
+    49 "edge-page-in-altmap", "a page of the vmemmap that others may share in the altmap of one", Store(fault::Store::EdgeInAltmap), "I4 E12", Boot::No("the job that is booted adds whole pages of struct pages");
+    50 "early-struct-pages-not-put-back", "boot's struct pages left as a range had them", Store(fault::Store::NotPutBack), "L6", Boot::No("the job that is booted adds nothing in a section of RAM");
+    51 "tenants-forgotten", "frames of an altmap handed out that hold a range's struct pages", Blind(fault::Blind::Tenants), "I10 E12", Boot::No("the job that is booted adds no range in another's altmap");
     52 "no-isb-before-shared-struct-pages", "struct pages written that another CPU has mapped, without ISB", Fault::Unsynchronised, "E1", Boot::No("the kernel starts one CPU only");
 }
 
