@@ -62,8 +62,10 @@ impl Hasher for Spread {
         self.0
     }
 
-    fn write(&mut self, _: &[u8]) {
-        unimplemented!("addresses only");
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte) << 3);
+        }
     }
 
     fn write_u64(&mut self, address: u64) {
