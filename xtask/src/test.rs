@@ -13,7 +13,7 @@ use crate::{build, setup};
 const THOROUGH: &str = "10";
 
 /// The host's tests.
-const HOST: &[&str] = &["-p", "vmemmap", "-p", "mutants", "-p", "xtask"];
+const HOST: &[&str] = &["-p", "vmemmap", "-p", "devices", "-p", "mutants", "-p", "xtask"];
 /// The boots.
 const BOOTS: &[&str] = &["-p", "tests", "--test", "qemu"];
 

@@ -1,0 +1,6 @@
+//! What can be wrong with a device.
+
+/// Why a device's memory can't be had, or not be given back.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {}
