@@ -9,6 +9,7 @@ extern crate alloc;
 extern crate std;
 
 mod error;
+pub mod virtio_mem;
 
 pub use error::DeviceError;
 
