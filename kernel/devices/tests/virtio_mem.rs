@@ -1,5 +1,7 @@
 //! The driver of virtio-mem against a made-up device, one behaviour each.
 
+#[path = "virtio_mem/failures.rs"]
+mod failures;
 #[path = "virtio_mem/host.rs"]
 mod host;
 #[path = "virtio_mem/kernel.rs"]
@@ -108,32 +110,6 @@ fn one_range_of_a_tebibyte_in_blocks_of_2_mib_takes_nine_requests_each_way() {
 }
 
 #[test]
-fn a_range_of_several_requests_is_unplugged_again_if_a_later_one_is_refused() {
-    let wire = device(BLOCK, BASE, 512 * GIB, 512 * GIB);
-    wire.host().request(512 * GIB);
-    wire.host().faults = [Fault::None, Fault::None, Fault::Answered(Response::Nack)].into();
-    let (mut driver, mut kernel) = (wire.driver(None), Kernel::default());
-    let told = kernel.round(&mut driver);
-    let third = plug(2 * 65535, 65535);
-    assert_eq!((told.changes, told.errors), (vec![], vec![Error::Refused { request: third }]));
-    assert_eq!(wire.asked()[3..], [unplug(0, 65535), unplug(65535, 65535)]);
-    assert_eq!(wire.look().plugged(), 0);
-}
-
-#[test]
-fn what_can_not_be_unplugged_again_is_in_the_next_round() {
-    let wire = device(BLOCK, BASE, 512 * GIB, 512 * GIB);
-    wire.host().request(512 * GIB);
-    wire.host().faults = [Fault::None, Fault::Answered(Response::Nack), BUSY].into();
-    let (mut driver, mut kernel) = (wire.driver(None), Kernel::default());
-    kernel.round(&mut driver);
-    assert_eq!(wire.look().plugged(), 65535 * BLOCK);
-    wire.host().requested = 0;
-    kernel.round(&mut driver);
-    assert_eq!(wire.look().plugged(), 0);
-}
-
-#[test]
 fn a_plug_that_fails_is_told_once_and_tried_once_a_round() {
     let request = plug(0, 4);
     let fails = [
@@ -213,78 +189,6 @@ fn a_range_larger_than_what_is_too_much_stays() {
 }
 
 #[test]
-fn a_removed_range_that_the_host_is_too_busy_to_take_goes_in_the_next_round() {
-    let (wire, mut driver, mut kernel) = four();
-    wire.host().requested = 6 * MIB;
-    wire.host().faults = [BUSY].into();
-    let told = kernel.round(&mut driver);
-    assert_eq!(told.errors, [Error::Busy { request: unplug(3, 1) }]);
-    assert_eq!(told.changes, [Change::AskedBack(block(3))], "it counts as gone: no other range goes for it");
-    assert_eq!(wire.asked(), [unplug(3, 1)]);
-    assert!(kernel.round(&mut driver).changes.is_empty());
-    assert_eq!(wire.asked(), [state(3, 1), unplug(3, 1)]);
-    assert_eq!(wire.look().plugged(), 6 * MIB);
-}
-
-#[test]
-fn what_is_still_leaving_counts_as_plugged() {
-    let (wire, mut driver, mut kernel) = four();
-    wire.host().requested = 6 * MIB;
-    // The unplug fails, and in the next round its state is not told.
-    wire.host().faults = [BUSY, BUSY].into();
-    kernel.round(&mut driver);
-    wire.host().request(10 * MIB);
-    let told = kernel.round(&mut driver);
-    assert_eq!(told.errors, [Error::Busy { request: state(3, 1) }]);
-    assert_eq!(told.changes, [Change::Appeared(block(4))], "2 MiB are missing, not 4, and block 3 is taken");
-}
-
-#[test]
-fn after_a_lost_answer_the_blocks_are_asked_for_their_state() {
-    for (fault, then) in [(Fault::Lost, vec![state(0, 4)]), (Fault::Unanswered, vec![state(0, 4), unplug(0, 4)])] {
-        let (wire, mut driver, mut kernel) = small(None);
-        wire.host().request(8 * MIB);
-        wire.host().faults = [fault].into();
-        assert!(matches!(kernel.round(&mut driver).errors[..], [Error::Transport { .. }]));
-        wire.asked();
-        wire.host().requested = 0;
-        assert!(kernel.round(&mut driver).errors.is_empty());
-        assert_eq!(wire.asked(), then);
-        assert_eq!(wire.look().plugged(), 0);
-    }
-}
-
-#[test]
-fn blocks_of_mixed_state_are_halved_until_each_is_known() {
-    let (wire, mut driver, mut kernel) = small(None);
-    wire.host().request(6 * MIB);
-    wire.host().faults = [Fault::Half].into();
-    kernel.round(&mut driver);
-    wire.asked();
-    wire.host().requested = 0;
-    kernel.round(&mut driver);
-    assert_eq!(
-        wire.asked(),
-        [state(0, 3), state(0, 1), unplug(0, 1), state(1, 2), state(1, 1), unplug(1, 1), state(2, 1)]
-    );
-    assert_eq!(wire.look().plugged(), 0);
-}
-
-#[test]
-fn a_state_that_one_block_can_not_be_in_is_told() {
-    for state_told in [2, 3] {
-        let (wire, mut driver, mut kernel) = four();
-        wire.host().requested = 6 * MIB;
-        wire.host().faults = [BUSY, Fault::Answered(Response::Ack { state: state_told })].into();
-        kernel.round(&mut driver);
-        let unknown = Error::UnknownState { request: state(3, 1), state: state_told };
-        assert_eq!(kernel.round(&mut driver).errors, [unknown]);
-        kernel.round(&mut driver);
-        assert_eq!(wire.look().plugged(), 6 * MIB);
-    }
-}
-
-#[test]
 fn blocks_that_a_kernel_before_left_plugged_go_first() {
     let wire = device(BLOCK, BASE, 64 * MIB, 64 * MIB);
     wire.host().set(BASE + 8 * MIB, 4 * MIB, true);
@@ -344,6 +248,16 @@ fn memory_at_the_top_of_52_bits_of_address_is_plugged() {
 }
 
 #[test]
+fn one_block_may_be_half_the_address_space() {
+    let half = 1 << 51;
+    let wire = device(half, half, half, half);
+    wire.host().request(half);
+    let (mut driver, mut kernel) = (wire.driver(None), Kernel::default());
+    kernel.round(&mut driver);
+    assert_eq!(kernel.added, [range(half, half)]);
+}
+
+#[test]
 fn a_configuration_that_can_not_be_is_told_once_and_stops_no_later_round() {
     let (wire, mut driver, mut kernel) = small(None);
     let good = wire.look().words();
@@ -359,22 +273,6 @@ fn a_configuration_that_can_not_be_is_told_once_and_stops_no_later_round() {
     wire.host().request(8 * MIB);
     kernel.round(&mut driver);
     assert_eq!(kernel.added, [range(BASE, 8 * MIB)]);
-}
-
-#[test]
-fn no_more_is_plugged_on_a_device_that_lost_blocks_and_they_leave_the_books_when_asked_back() {
-    let (wire, mut driver, mut kernel) = four();
-    wire.host().set(block(3).start().value(), BLOCK, false);
-    wire.host().request(16 * MIB);
-    let told = kernel.round(&mut driver);
-    assert_eq!((told.changes, told.errors), (vec![], vec![Error::Plugged { device: 6 * MIB, driver: 8 * MIB }]));
-    wire.host().requested = 6 * MIB;
-    wire.host().faults = [Fault::Answered(Response::Error)].into();
-    let told = kernel.round(&mut driver);
-    assert_eq!(told.changes, [Change::AskedBack(block(3))]);
-    assert_eq!(told.errors[1..], [Error::Rejected { request: unplug(3, 1) }]);
-    wire.host().request(8 * MIB);
-    assert_eq!(kernel.round(&mut driver).changes, [Change::Appeared(block(3))]);
 }
 
 #[test]

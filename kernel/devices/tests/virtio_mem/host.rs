@@ -17,7 +17,7 @@ pub enum Fault {
     None,
     /// It is answered so, and not carried out.
     Answered(Response),
-    /// An answer of a type that there is not.
+    /// It is carried out, and the answer is of a type that there is not.
     Strange,
     /// It never arrives.
     Lost,
@@ -113,7 +113,10 @@ impl Transport for Wire {
         let outcome = match fault {
             Fault::None => Ok(host.carry_out(request)),
             Fault::Answered(response) => Ok(response),
-            Fault::Strange => Err(Error::UnknownResponse { kind: 77 }),
+            Fault::Strange => {
+                host.carry_out(request);
+                Err(Error::UnknownResponse { kind: 77 })
+            }
             Fault::Lost => lost,
             Fault::Unanswered => {
                 host.carry_out(request);
