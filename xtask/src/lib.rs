@@ -1,6 +1,7 @@
 //! The project's commands, `cargo xtask ...`, as a library: the boots of `tests` go through the same code.
 //!
-//! - `job`, `device`: the flags that say what to boot and hot-add; `line`: QEMU's command line for it
+//! - `job`, `device`: the flags that say what to boot and hot-add; `line`, `attach`: QEMU's command line for it; `flash`:
+//!   the kernel for a machine that boots from flash
 //! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
@@ -11,10 +12,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod altmap;
+mod attach;
 pub mod build;
 mod check;
 mod decode;
 mod device;
+mod flash;
 mod fuzz;
 mod gdb;
 mod job;

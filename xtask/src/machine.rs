@@ -62,6 +62,7 @@ pub struct Qemu {
 
 impl Qemu {
     pub fn start(boot: &Boot) -> Result<Self, Stop> {
+        boot.prepare()?;
         let words = boot.line();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
