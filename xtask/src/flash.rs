@@ -37,7 +37,7 @@ pub fn make(elf: &Path) -> Result<(), Stop> {
 
 /// The bytes of the file's segments at their physical addresses, from the lowest on; zeros between them.
 fn flat(elf: &[u8]) -> Result<Vec<u8>, String> {
-    let segments = segments(elf).map_err(|error| error.to_string())?;
+    let segments = segments(elf)?;
     let start = segments.iter().map(|&(base, _)| base).min().ok_or("it has no segment to load")?;
     let end = segments.iter().map(|(base, bytes)| base.saturating_add(bytes.len() as u64)).max().unwrap_or(start);
     if end - start > MOST {

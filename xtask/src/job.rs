@@ -24,6 +24,7 @@ pub fn granule(name: &str) -> Result<GranuleSize, String> {
 
 /// The machine and the job on it.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags of a command line")]
 pub struct Job {
     /// Translation granule of the kernel: 4k, 16k or 64k
     #[arg(long, default_value = "64k", value_parser = granule)]
@@ -362,8 +363,8 @@ mod tests {
 
     #[test]
     fn a_live_machine_has_an_empty_virtio_mem_device_cut_at_sections() {
-        let live = |flags: &str| Job { live: true, ..job(flags) };
-        let device = live("").devices().remove(0);
+        let of = |flags: &str| Job { live: true, ..job(flags) };
+        let device = of("").devices().remove(0);
         assert_eq!((device.kind, device.bytes, device.most), (Kind::VirtioMem, 0, 64 * GIB));
         for (flags, ends) in [
             ("", "memory_block=0x20000000 live=1"),
@@ -371,11 +372,11 @@ mod tests {
             ("--granule 16k --memory-block 1G", "memory_block=0x40000000 live=1"),
             ("--device pc-dimm", "device=pc-dimm memmap=altmap leaf=largest live=1"),
         ] {
-            let line = live(flags).boot_arguments();
+            let line = of(flags).boot_arguments();
             assert!(line.ends_with(ends), "{flags}: {line}");
-            assert_eq!(live(flags).check(), Ok(()));
+            assert_eq!(of(flags).check(), Ok(()));
         }
-        let sizes = |flags: &str| live(flags).devices().iter().map(|device| device.bytes).collect::<Vec<_>>();
+        let sizes = |flags: &str| of(flags).devices().iter().map(|device| device.bytes).collect::<Vec<_>>();
         assert_eq!(sizes("--device virtio-mem --device pc-dimm --device nvdimm"), [0, 0, 4 * GIB]);
         assert_eq!(sizes("--device-size 1G"), [GIB]);
         for (flags, says) in [
@@ -383,7 +384,7 @@ mod tests {
             ("--break tlbi", "leave --break and --remove-order away"),
             ("--device 4G,1G --remove-order 0", "leave --break and --remove-order away"),
         ] {
-            let why = live(flags).check().unwrap_err().why;
+            let why = of(flags).check().unwrap_err().why;
             assert!(why.contains(says), "{flags}: {why}");
         }
     }

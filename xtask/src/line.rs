@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_live_machine_has_a_monitor_and_may_be_reset() {
-        let live = Boot::live(Job::from_flags("").unwrap(), "/tmp/q".into());
-        let line = shell(&live.line());
+        let machine = Boot::live(Job::from_flags("").unwrap(), "/tmp/q".into());
+        let line = shell(&machine.line());
         assert!(line.contains("-m 268435456B,slots=16,maxmem=69793218560B -cpu"), "{line}");
         assert!(
             line.contains("-qmp unix:/tmp/q,server=on,wait=off -object memory-backend-ram,id=virtio-mem-memory"),
