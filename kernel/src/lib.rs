@@ -14,6 +14,7 @@
 //! | [`prove`] | proofs on the running machine |
 //! | [`measure`], [`report`] | instructions counted, and what the host is told |
 //! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
+//! | [`window`] | registers of devices, mapped |
 //! | [`mod@pointer`] | addresses as pointers |
 #![no_std]
 
@@ -35,3 +36,4 @@ pub mod prove;
 pub mod report;
 pub mod story;
 pub mod watch;
+pub mod window;

@@ -45,7 +45,8 @@ pub fn end<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, devices: &[Asked], p
         println!("@fail planning changed something: {before:?} before, {after:?} after");
         exit::exit(Status::Fail)
     }
-    let told = devices.iter().zip(plans).map(|(asked, &summary)| Planned { device: &asked.device, summary });
+    let told = devices.iter().zip(plans);
+    let told = told.map(|(asked, &summary)| Planned { source: asked.source, range: asked.range, summary });
     print_plans::<M::Granule>(boot, told);
     println!("@pass");
     exit::exit(Status::Pass)
