@@ -1,4 +1,8 @@
-//! What the device tree says: the console, the boot arguments, RAM, and how to call PSCI.
+//! What the device tree says: the console, the boot arguments, RAM, how to call PSCI, and where devices are.
+
+mod pci;
+
+pub use pci::{Aperture, PciHost};
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
@@ -6,6 +10,7 @@ use dtoolkit::{Node, Property};
 use vmemmap::addr::{PhysAddr, PhysRange};
 
 use super::image;
+use super::info::BootInfo;
 use super::ranges::Ranges;
 use super::refuse::Refusal;
 use crate::exit::Conduit;
@@ -14,14 +19,14 @@ use crate::pointer;
 const MAGIC: u32 = 0xd00d_feed;
 const GIB: u64 = 1 << 30;
 
-/// The device tree that the machine passes: at `x0` (the value of that register at entry), or, where nothing is passed
-/// (QEMU with an ELF image), at the start of RAM, a multiple of 1 GiB.
+/// The device tree that the machine passes.
 pub struct DeviceTree {
     tree: Fdt<'static>,
 }
 
 impl DeviceTree {
-    /// Finds and checks it. Must run before the MMU is on.
+    /// Finds and checks it: at `x0` (the value of that register at entry), or, where nothing is passed (QEMU with an ELF
+    /// image), at the start of RAM, a multiple of 1 GiB. Must run before the MMU is on.
     ///
     /// # Errors
     ///
@@ -36,7 +41,24 @@ impl DeviceTree {
         tree.map(|tree| Self { tree }).map_err(|_| Refusal::DeviceTree("it does not parse"))
     }
 
-    /// Where it lies.
+    /// The one that boot found, through the linear map.
+    ///
+    /// # Panics
+    ///
+    /// If it has changed since boot: nobody writes it.
+    #[must_use]
+    pub fn again(boot: &BootInfo) -> Self {
+        let start = boot.layout.linear_address(boot.device_tree.start());
+        // SAFETY: boot found it there, and left it out of the free RAM.
+        let tree = unsafe { Fdt::from_raw(pointer::at(start.value())) };
+        Self { tree: tree.expect("it parsed at boot") }
+    }
+
+    /// Where it lies, with the MMU off.
+    ///
+    /// # Panics
+    ///
+    /// Never: what is in memory does not wrap.
     #[must_use]
     pub fn range(&self) -> PhysRange {
         let data = self.tree.data();
@@ -51,6 +73,12 @@ impl DeviceTree {
         let path = path.split(':').next()?;
         let node = self.tree.find_node(self.alias(path).unwrap_or(path))?;
         node.is_compatible("arm,pl011").then(|| registers(node))?
+    }
+
+    /// The registers of QEMU's `fw_cfg`.
+    #[must_use]
+    pub fn fw_cfg(&self) -> Option<PhysAddr> {
+        registers(self.tree.root().children().find(|node| node.is_compatible("qemu,fw-cfg-mmio"))?)
     }
 
     /// The boot arguments; none if there are none.

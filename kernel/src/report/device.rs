@@ -13,7 +13,6 @@ use vmemmap::vmemmap::{Memmap, Storage};
 
 use super::json::Object;
 use crate::boot::BootInfo;
-use crate::device::DeviceMemory;
 use crate::measure::Phases;
 use crate::prove::{self, Gone, Leaf, leaf_vas};
 
@@ -104,8 +103,10 @@ pub struct Cost {
 pub struct DeviceReport<'a> {
     /// What boot found.
     pub boot: &'a BootInfo,
-    /// The device.
-    pub device: &'a dyn DeviceMemory,
+    /// Where the device comes from.
+    pub source: &'static str,
+    /// Its memory.
+    pub range: PhysRange,
     /// The altmap after the add.
     pub altmap: Option<Altmap>,
     /// The vmemmap.
@@ -125,8 +126,8 @@ pub struct DeviceReport<'a> {
 impl DeviceReport<'_> {
     /// Everything but the proof.
     pub(super) fn tell(&self, report: &mut Object) {
-        let (range, layout) = (self.device.range(), &self.boot.layout);
-        report.value("device", source(self.device));
+        let (range, layout) = (self.range, &self.boot.layout);
+        report.value("device", source(self.source, self.range));
         report.optional("altmap", self.altmap.as_ref().map(altmap));
         report.value(
             "memmap",
@@ -148,7 +149,7 @@ impl DeviceReport<'_> {
 
     fn cost(&self, cost: &Cost) -> Object {
         Object::with(|object| {
-            object.value("struct_pages", self.device.range().bytes() >> self.boot.config.granule.shift());
+            object.value("struct_pages", self.range.bytes() >> self.boot.config.granule.shift());
             object.value("descriptor_writes", cost.events.descriptor_writes);
             object.value("dsb", cost.events.dsb);
             object.value("isb", cost.events.isb);
@@ -178,10 +179,9 @@ impl DeviceReport<'_> {
 }
 
 /// Where a device comes from, and its range.
-pub(super) fn source(device: &dyn DeviceMemory) -> Object {
-    let range: PhysRange = device.range();
+pub(super) fn source(source: &str, range: PhysRange) -> Object {
     Object::with(|object| {
-        object.text("source", device.source());
+        object.text("source", source);
         object.hex("base", range.start().value());
         object.value("size", range.bytes());
     })
