@@ -191,7 +191,8 @@ impl Machine {
     fn add(&mut self, device: usize, size: u64, dimm: Option<String>) {
         let start = ROOM * (device as u64 + 1);
         // Every region has a block's place, however small it is.
-        let base = (0..).map(|place| start + place * 64 * BLOCK).find(|base| !self.regions.contains_key(base)).unwrap();
+        let mut places = (start..).step_by((64 * BLOCK) as usize);
+        let base = places.find(|base| !self.regions.contains_key(base)).unwrap();
         let source = if dimm.is_some() { "pc-dimm" } else { "virtio-mem" };
         self.regions.insert(base, Region { device, size, holders: 0, dimm });
         self.counts[0] += 1;
@@ -215,9 +216,10 @@ impl Machine {
     fn eject(&mut self, name: &str) {
         let found = self.regions.iter().find(|(_, region)| region.dimm.as_deref() == Some(name)).map(|(&base, _)| base);
         let gone = self.take(found.expect("a DIMM that was plugged"));
-        let event = match gone {
-            true => json!({ "event": "DEVICE_DELETED", "data": { "device": name, "path": "/" } }),
-            false => json!({ "event": "MEM_UNPLUG_ERROR", "data": { "device": name, "msg": "busy" } }),
+        let event = if gone {
+            json!({ "event": "DEVICE_DELETED", "data": { "device": name, "path": "/" } })
+        } else {
+            json!({ "event": "MEM_UNPLUG_ERROR", "data": { "device": name, "msg": "busy" } })
         };
         // QEMU says so at its leisure.
         let monitor = self.monitor.as_ref().and_then(|monitor| monitor.try_clone().ok());
@@ -266,7 +268,7 @@ impl Machine {
             "show" => self.show(),
             "write" => {
                 let (device, text) = rest.split_once(' ').unwrap();
-                self.text = text.to_owned();
+                text.clone_into(&mut self.text);
                 let device: usize = device.parse().unwrap();
                 live(&json!({ "event": "written", "device": device, "offset": "0x80000", "bytes": text.len() }));
             }
