@@ -151,7 +151,8 @@ impl Job {
         let devices = self.devices();
         self.check_flags()?;
         device::check(&devices, self.memory, self.window(), self.live)?;
-        if !self.remove_order.is_empty() {
+        // What is cut is in several ranges: how many, the kernel knows.
+        if !self.remove_order.is_empty() && self.memory_block.is_none() {
             device::check_order(&self.remove_order, devices.len())?;
         }
         let cut = self.altmap.is_some() || self.altmap_reserve.is_some() || self.altmap_free.is_some();

@@ -21,12 +21,12 @@ pub enum Event {
         leaves: u64,
         leaves_at_plan: u64,
     },
-    /// A range was removed, and a load of its struct pages faulted.
+    /// A range was removed, and a load of its struct pages faulted; none is tried where they are boot's.
     Removed {
         #[serde(flatten)]
         range: Range,
         cost: Cost,
-        fault: Fault,
+        fault: Option<Fault>,
     },
     /// A range was asked back, but is in use.
     Kept {

@@ -100,7 +100,9 @@ impl Screen {
             ],
             Event::Removed { range, cost, fault } => {
                 let clears = format!("{} clears  {} DSB  {} TLBI", cost.descriptor_writes, cost.dsb, cost.tlbi);
-                let fault = format!("then a load faults: FAR {:x}, level {}", fault.far.0, fault.level);
+                let fault = fault.map_or("no load was tried".to_owned(), |fault| {
+                    format!("then a load faults: FAR {:x}, level {}", fault.far.0, fault.level)
+                });
                 vec![row("removed", &self.range(range)), row("", &format!("{clears}   {fault}"))]
             }
             Event::Kept { range, why } => vec![row("kept", &format!("{}   {why}", self.range(range)))],
