@@ -14,7 +14,7 @@
 //! | [`prove`] | proofs on the running machine |
 //! | [`measure`], [`report`] | instructions counted, and what the host is told |
 //! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
-//! | [`window`] | registers of devices, mapped |
+//! | [`window`], [`interrupt`] | registers of devices, mapped; their interrupts |
 //! | [`mod@pointer`] | addresses as pointers |
 #![no_std]
 
@@ -28,6 +28,7 @@ pub mod device;
 pub mod exceptions;
 pub mod exit;
 pub mod heap;
+pub mod interrupt;
 pub mod measure;
 pub mod memory;
 mod panic;
