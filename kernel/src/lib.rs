@@ -11,6 +11,7 @@
 //! | [`memory`] | RAM frames, and the memory map with every pfn's struct page |
 //! | [`device`] | where device memory comes from: one file a source |
 //! | [`story`] | the main job: discover, hot-add, prove, hot-remove, report |
+//! | [`live`] | the kernel that lives on: serves its devices and the console until told to quit |
 //! | [`prove`] | proofs on the running machine |
 //! | [`measure`], [`report`] | instructions counted, and what the host is told |
 //! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
@@ -29,6 +30,7 @@ pub mod exceptions;
 pub mod exit;
 pub mod heap;
 pub mod interrupt;
+pub mod live;
 pub mod measure;
 pub mod memory;
 mod panic;
