@@ -1,15 +1,14 @@
 //! The data cache, for memory that must outlive the machine.
 
 use core::arch::asm;
-use core::ptr::NonNull;
 
 use aarch64_cpu::asm::barrier;
 
 /// Writes `bytes` bytes from `start` on back to memory, and waits until they are there.
-pub fn write_back(start: NonNull<u8>, bytes: usize) {
+pub fn write_back(start: *const u8, bytes: usize) {
     let line = smallest_line();
-    let first = start.as_ptr().addr() & !(line - 1);
-    for address in (first..start.as_ptr().addr() + bytes).step_by(line) {
+    let first = start.addr() & !(line - 1);
+    for address in (first..start.addr() + bytes).step_by(line) {
         // SAFETY: cleaning a line changes nothing that a program can see. `CVAC` is as far as this machine's memory, which
         // has no point of persistence of its own.
         unsafe { asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags)) }

@@ -291,7 +291,8 @@ fn flag(value: &str) -> Option<bool> {
     }
 }
 
-fn number(value: &str) -> Option<u64> {
+/// A number as users type it: `0x..` or decimal.
+pub(crate) fn number(value: &str) -> Option<u64> {
     match value.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => value.parse().ok(),

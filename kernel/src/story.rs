@@ -12,6 +12,7 @@ mod plan;
 mod regions;
 mod request;
 
+pub(crate) use costs::{counter, handed_out};
 pub use request::request;
 
 use alloc::format;
@@ -22,8 +23,7 @@ use aarch64_cpu::asm;
 use vmemmap::addr::PhysRange;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::{LINEAR_PROTECTION, Request, Summary};
-use vmemmap::mapping::Mapping;
+use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
 
@@ -31,10 +31,11 @@ use crate::boot::{BootInfo, refuse};
 use crate::config::ConfigError;
 use crate::device::{self, Answer, Attached, Change};
 use crate::exit::{self, Status};
+use crate::live;
 use crate::measure::InstructionCounter;
 use crate::memory::{MemoryMap, bring_up};
 use crate::println;
-use crate::prove::{self, Books, Expected, Failures, Gone, leaf_vas};
+use crate::prove::{self, Added, Books, Failures, Gone, Proved};
 use crate::report::{DeviceReport, Report, Shown, Verdict};
 use crate::watch;
 use costs::Costs;
@@ -83,6 +84,9 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> ! {
     let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
+    if boot.config.live {
+        live::serve(boot, map)
+    }
     let mut attached = device::attach(boot, &mut map).unwrap_or_else(|error| refuse(error));
     let before = Books::of(&map);
     let (devices, plans) = asked(boot, &mut map, &mut attached);
@@ -215,7 +219,7 @@ impl Story {
         let (tables, region) = (map.tables(), regions.of(device));
         Seen {
             memmap: Shown::memmap(tables, region.memmap(), region.storage()),
-            linear: Shown::linear(tables, &self.linear(map, device).stretches()),
+            linear: Shown::linear(tables, &self.added(regions, device).linear(map).stretches()),
             proved,
             altmap: region.storage().altmap(),
             gone: None,
@@ -225,21 +229,14 @@ impl Story {
     /// Proves the tables and that both ways reach the same memory; returns how many leaves there are, and how many of
     /// them are where the plan put them. What goes wrong is told with `when`.
     fn prove<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, device: usize, when: &str) -> (u64, u64) {
-        let (layout, tables, region) = (map.layout(), map.tables(), regions.of(device));
-        let &Asked { range, ref request, .. } = &self.devices[device];
-        let (memmap, mut failures) = (*region.memmap(), Failures::new());
-        let all = memmap.all_stretches();
-        let total = leaf_vas::<M::Granule>(all.clone()).count() as u64;
-        let at_plan = prove::at_agrees(tables, &memmap, request.storage().altmap(), &mut failures);
-        let pages = Expected { layout, range, storage: region.storage() }.check(&mut failures);
-        let linear = self.linear(map, device).stretches();
-        prove::attributes_agree(tables, &all, &mut failures);
-        prove::attributes_agree(tables, &linear, &mut failures);
-        prove::linear_agrees(layout, range, &mut failures);
+        let mut failures = Failures::new();
+        let Proved { leaves, leaves_at_plan, pages } = self.added(regions, device).check(map, &mut failures);
         let name = &self.devices[device].name;
-        println!("{name}{when}proved: {at_plan} of {total} leaves by AT, struct pages in {pages} pages by patterns");
+        println!(
+            "{name}{when}proved: {leaves_at_plan} of {leaves} leaves by AT, struct pages in {pages} pages by patterns"
+        );
         self.fail(device, when, failures);
-        (total, at_plan)
+        (leaves, leaves_at_plan)
     }
 
     /// Keeps what was found wrong with a device.
@@ -248,27 +245,21 @@ impl Story {
         self.failures.extend(found.into_iter().map(|failure| format!("{name}{when}{failure}")));
     }
 
-    fn linear<M: Machine>(&self, map: &MemoryMap<M>, device: usize) -> Mapping {
-        let (regime, leaf) = (map.tables().regime(), self.boot.config.leaf);
-        Mapping::linear(regime, map.layout(), self.devices[device].range, leaf, LINEAR_PROTECTION)
+    /// A device, as it is proved.
+    fn added<'a>(&'a self, regions: &'a Regions, device: usize) -> Added<'a> {
+        let (region, asked) = (regions.of(device), self.devices[device].request.storage());
+        Added { region, asked, leaf: self.boot.config.leaf }
     }
 
     /// Removes a device, proves that it is gone and that the others are not. First loads from its vmemmap and from its
     /// linear map, so that the TLB holds what the removal must take out of it.
     fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, regions: &mut Regions, device: usize) -> Option<Gone> {
         let mut failures = Failures::new();
-        let region = regions.of(device);
-        // Pages that others use by now stay.
-        let memmap = region.memmap().beside(map.shared_by_others(region)).stretches();
-        let linear = self.linear(map, device).stretches();
-        let touched = prove::touch::<M::Granule>(&[&memmap, &linear], &mut failures);
+        let touched = self.added(regions, device).touch(map, &mut failures);
         marks::before_remove(map, self.devices[device].range);
         let storage = self.costs[device].remove(map, regions.take(device));
         let gone = prove::gone(map.tables(), &touched, &mut failures);
-        let asked = *self.devices[device].request.storage();
-        if storage != asked {
-            failures.push(format!("the altmap came back as {storage:?}, not {asked:?}"));
-        }
+        prove::came_back(&storage, self.devices[device].request.storage(), &mut failures);
         self.fail(device, "", failures);
         self.prove_the_others(map, regions, device);
         gone

@@ -6,22 +6,7 @@ use crate::{acpi, dimm, fw_cfg, info_block, nfit, virtio_mem};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// A virtio-mem device.
+    /// Of a virtio-mem device.
     #[error(transparent)]
-    VirtioMem(#[from] virtio_mem::Error),
-    /// A DIMM slot.
-    #[error(transparent)]
-    Dimm(#[from] dimm::Error),
-    /// The `fw_cfg` device.
-    #[error(transparent)]
-    FwCfg(#[from] fw_cfg::Error),
-    /// ACPI's tables.
-    #[error(transparent)]
-    Acpi(#[from] acpi::Error),
-    /// The table of persistent memory.
-    #[error(transparent)]
-    Nfit(#[from] nfit::Error),
-    /// What a persistent device says of itself.
-    #[error(transparent)]
-    InfoBlock(#[from] info_block::Error),
+    VirtioMem(#[from] crate::virtio_mem::Error),
 }

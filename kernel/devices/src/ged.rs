@@ -29,8 +29,8 @@ const EVENT_REGION: &[u8] = b"EREG";
 const MEMORY_REGION: &[u8] = b"HPMR";
 const HARDWARE_ID: &[u8] = b"ACPI0013";
 
-/// DefOpRegion (ACPI 6.5, 20.2.5.2): `ExtOpPrefix OpRegionOp NameString RegionSpace`, where the space is system memory; then
-/// the offset, a DWordConst or a QWordConst.
+/// `DefOpRegion` (ACPI 6.5, 20.2.5.2): `ExtOpPrefix OpRegionOp NameString RegionSpace`, where the space is system memory; then
+/// the offset, a `DWordConst` or a `QWordConst`.
 const OP_REGION: [u8; 2] = [0x5b, 0x80];
 const SYSTEM_MEMORY: u8 = 0;
 const DWORD: u8 = 0x0c;

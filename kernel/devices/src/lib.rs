@@ -12,12 +12,7 @@ pub mod acpi;
 mod bytes;
 pub mod dimm;
 mod error;
-pub mod fw_cfg;
-pub mod info_block;
-pub mod nfit;
 pub mod virtio_mem;
-
-pub mod ged;
 
 pub use error::DeviceError;
 

@@ -69,10 +69,31 @@ impl DeviceTree {
     /// The physical address of the PL011 that `/chosen/stdout-path` names.
     #[must_use]
     pub fn console(&self) -> Option<PhysAddr> {
+        registers(self.console_node()?)
+    }
+
+    /// The interrupt of that PL011: its number at the GIC.
+    #[must_use]
+    pub fn console_interrupt(&self) -> Option<u32> {
+        interrupt(self.console_node()?)
+    }
+
+    fn console_node(&self) -> Option<FdtNode<'static>> {
         let path = self.chosen("stdout-path")?;
         let path = path.split(':').next()?;
         let node = self.tree.find_node(self.alias(path).unwrap_or(path))?;
-        node.is_compatible("arm,pl011").then(|| registers(node))?
+        node.is_compatible("arm,pl011").then_some(node)
+    }
+
+    /// Where the `GICv3` is: its distributor, and its first region of redistributors.
+    #[must_use]
+    pub fn gic(&self) -> Option<[PhysRange; 2]> {
+        let node = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
+        let mut ranges = node.reg().ok()??.map(|entry| {
+            let (start, bytes) = (entry.address::<u64>().ok()?, entry.size::<u64>().ok()?);
+            PhysRange::new(PhysAddr::new(start), bytes)
+        });
+        Some([ranges.next()??, ranges.next()??])
     }
 
     /// The registers of QEMU's `fw_cfg`.
@@ -134,6 +155,19 @@ fn add_memory(node: FdtNode, ram: &mut Ranges) -> Result<(), Refusal<'static>> {
 fn registers(node: FdtNode) -> Option<PhysAddr> {
     let first = node.reg().ok()??.next()?;
     first.address::<u64>().ok().map(PhysAddr::new)
+}
+
+/// The number at the GIC of a node's first interrupt: a shared one (type 0, from 32 on) or one of the CPU's own (type 1, from
+/// 16 on).
+fn interrupt(node: FdtNode) -> Option<u32> {
+    let interrupts = node.property("interrupts")?;
+    let (cells, _) = interrupts.value().as_chunks();
+    let cell = |index: usize| cells.get(index).copied().map(u32::from_be_bytes);
+    match cell(0)? {
+        0 => cell(1)?.checked_add(32),
+        1 => cell(1)?.checked_add(16),
+        _ => None,
+    }
 }
 
 fn text(node: FdtNode<'static>, property: &str) -> Option<&'static str> {

@@ -71,7 +71,7 @@ impl Persistent {
     fn mark(&mut self) {
         // SAFETY: as above.
         unsafe { self.block.write_volatile(self.info.encode()) }
-        cache::write_back(self.block.cast(), BLOCK_BYTES);
+        cache::write_back(self.block.as_ptr().cast(), BLOCK_BYTES);
     }
 }
 
