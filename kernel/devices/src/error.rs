@@ -6,7 +6,7 @@ use crate::{acpi, dimm, fw_cfg, info_block, nfit, virtio_mem};
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// A virtio-mem device.
+    /// Of a virtio-mem device.
     #[error(transparent)]
     VirtioMem(#[from] virtio_mem::Error),
     /// A DIMM slot.

@@ -13,11 +13,10 @@ mod bytes;
 pub mod dimm;
 mod error;
 pub mod fw_cfg;
+pub mod ged;
 pub mod info_block;
 pub mod nfit;
 pub mod virtio_mem;
-
-pub mod ged;
 
 pub use error::DeviceError;
 

@@ -29,6 +29,8 @@ const STATE_UNPLUGGED: u16 = 1;
 const STATE_MIXED: u16 = 2;
 
 /// The way to a virtio-mem device: what the driver needs of PCI and of the queue.
+///
+/// It accepts `VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE` where that is offered: nobody here touches memory that is not plugged.
 pub trait Transport {
     /// The device's configuration, all of one generation.
     ///
@@ -251,7 +253,7 @@ impl<T: Transport> VirtioMem<T> {
         };
         let start = gap.start().value();
         let whole = missing - missing % self.unit();
-        let cut = self.memory_block.map_or(u64::MAX, |block| (start / block + 1).saturating_mul(block));
+        let cut = self.memory_block.map_or(u64::MAX, |block| (start / block + 1) * block);
         let end = gap.end().value().min(start.saturating_add(whole)).min(cut);
         Ok(range(gap.start(), PhysAddr::new(end)))
     }
@@ -323,7 +325,9 @@ impl<T: Transport> DeviceMemory for VirtioMem<T> {
 
     fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
         self.books.strike(range);
-        Ok(self.unplug(range)?)
+        let outcome = self.unplug(range);
+        self.once(outcome)?;
+        Ok(())
     }
 
     /// # Panics

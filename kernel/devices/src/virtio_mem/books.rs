@@ -74,7 +74,7 @@ impl Books {
         downwards.find(fits).map(|entry| entry.range)
     }
 
-    /// The lowest stretch of `within` that is in no range, cut to whole units of `unit` bytes.
+    /// The lowest stretch of `within` that is in no range, cut to whole units of `unit` bytes. No range is below `within`.
     pub fn lowest_gap(&self, within: PhysRange, unit: u64) -> Option<PhysRange> {
         let mut start = within.start().align_up(unit);
         for entry in &self.entries {
@@ -82,7 +82,7 @@ impl Books {
             if start < end {
                 return PhysRange::between(start, end);
             }
-            start = start.max(entry.range.end().align_up(unit));
+            start = entry.range.end().align_up(unit);
         }
         PhysRange::between(start, within.end().align_down(unit)).filter(|gap| !gap.is_empty())
     }
