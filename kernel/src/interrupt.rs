@@ -1,8 +1,8 @@
 //! Interrupts, without ever taking one: `PSTATE.I` stays set, `WFI` wakes all the same when one is pending, and whoever
 //! waited asks the GIC which.
 //!
-//! The interrupts of devices are level-triggered: the line must have gone down before the interrupt is [done](Interrupts::done),
-//! or it comes again at once. So: [wait](Interrupts::wait), then for each that can be [taken](Interrupts::take): serve the
+//! Most interrupts of devices are levels: the line must have gone down before the interrupt is [done](Interrupts::done), or it
+//! comes again at once. A pulse that comes meanwhile is pending again. So: [wait](Interrupts::wait), then for each that can be [taken](Interrupts::take): serve the
 //! device, done.
 
 use core::fmt;
@@ -10,11 +10,12 @@ use core::fmt;
 use aarch64_cpu::asm::{self, barrier};
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use arm_gic::gicv3::{GicCpuInterface, GicError, GicV3};
-use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
+use arm_gic::{IntId, InterruptGroup, Trigger, UniqueMmioPointer};
 use vmemmap::addr::PhysRange;
 use vmemmap::seam::Machine;
 
 use crate::boot::{BootInfo, DeviceTree};
+use crate::device::Interrupt;
 use crate::memory::MemoryMap;
 use crate::window::{self, WindowError};
 
@@ -89,18 +90,19 @@ impl Interrupts {
         Ok(Self { gic })
     }
 
-    /// Lets the interrupt with this number reach this CPU.
+    /// Lets an interrupt reach this CPU.
     ///
     /// # Errors
     ///
     /// [`InterruptError::NotShared`].
-    pub fn enable(&mut self, number: u32) -> Result<(), InterruptError> {
+    pub fn enable(&mut self, Interrupt { number, edge }: Interrupt) -> Result<(), InterruptError> {
         if !(FIRST_SHARED..END).contains(&number) {
             return Err(InterruptError::NotShared(number));
         }
         let interrupt = IntId::spi(number - FIRST_SHARED);
         let distributor = self.gic.distributor();
         distributor.set_routing(interrupt, Some(MPIDR_EL1.get()))?;
+        distributor.set_trigger(interrupt, if edge { Trigger::Edge } else { Trigger::Level })?;
         Ok(distributor.enable_interrupt(interrupt, true)?)
     }
 

@@ -37,7 +37,7 @@ use vmemmap::vmemmap::Storage;
 
 use crate::boot::{BootInfo, DeviceTree, refuse};
 use crate::console::{self, Line};
-use crate::device::{self, Attached};
+use crate::device::{self, Attached, Interrupt};
 use crate::exit::{self, Status};
 use crate::interrupt::Interrupts;
 use crate::memory::{MemoryMap, RamFrames};
@@ -117,8 +117,9 @@ impl<M: Machine> Live<M> {
     ) -> Self {
         let console = DeviceTree::again(boot).console_interrupt();
         let console = console.unwrap_or_else(|| refuse("live=1 needs a console that interrupts: a PL011"));
-        for number in attached.iter().filter_map(|device| device.interrupt).chain([console]) {
-            interrupts.enable(number).unwrap_or_else(|error| refuse(error));
+        let its_own = Interrupt { number: console, edge: false };
+        for interrupt in attached.iter().filter_map(|device| device.interrupt).chain([its_own]) {
+            interrupts.enable(interrupt).unwrap_or_else(|error| refuse(error));
         }
         let (holds, before) = (Holds::new(&map), Books::of(&map));
         Self {
@@ -157,7 +158,7 @@ impl<M: Machine> Live<M> {
                 console::interrupt_on_input(false);
             }
             for device in 0..self.attached.len() {
-                if self.attached[device].interrupt == Some(number) {
+                if self.attached[device].interrupt.is_some_and(|its_own| its_own.number == number) {
                     self.poll(device);
                 }
             }
@@ -355,7 +356,7 @@ impl<M: Machine> Live<M> {
 
     fn give_back(&mut self, departed: &Departed) {
         let &Departed { device, range, .. } = departed;
-        if let Err(error) = self.attached[device].memory.agree(Change::AskedBack(range), Answer::Done) {
+        if let Err(error) = self.attached[device].memory.give_back(range) {
             self.fail(range, [error.to_string()].into());
         }
     }

@@ -23,7 +23,7 @@ use aarch64_cpu::asm;
 use vmemmap::addr::PhysRange;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::Request;
+use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
 
@@ -88,9 +88,8 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
         live::serve(boot, map)
     }
     let mut attached = device::attach(boot, &mut map).unwrap_or_else(|error| refuse(error));
-    let devices = asked(boot, &map, &mut attached);
     let before = Books::of(&map);
-    let plans = plan::all(&mut map, &devices);
+    let (devices, plans) = asked(boot, &mut map, &mut attached);
     if boot.config.plan {
         plan::end(boot, &map, &devices, &plans, before)
     }
@@ -113,18 +112,25 @@ struct Asked {
     name: String,
 }
 
-/// What all devices bring at the start, device by device.
-fn asked<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, attached: &mut [Attached]) -> Vec<Asked> {
-    let mut all = Vec::new();
+/// What all devices bring at the start, device by device, and the plan to add each; refuses what can't be planned. A device
+/// is told that its memory is wanted, unless nothing but plans is.
+fn asked<M: Machine>(boot: &BootInfo, map: &mut MemoryMap<M>, attached: &mut [Attached]) -> (Vec<Asked>, Vec<Summary>) {
+    let several = attached.len() > 1;
+    let (mut all, mut plans) = (Vec::new(), Vec::new());
+    let answer = if boot.config.plan { Answer::Refused } else { Answer::Done };
     for (device, Attached { memory, memmap, .. }) in attached.iter_mut().enumerate() {
+        let source = memory.source();
         while let Some(change) = memory.poll().unwrap_or_else(|error| refuse(error)) {
             let Change::Appeared(range) = change else {
-                refuse(format_args!("{}: {change:?} before anything was added", memory.source()))
+                refuse(format_args!("{source} asks {change:?} before anything was added"))
             };
-            // SAFETY: the device has brought it, and nobody else knows of it: it is checked against RAM and against all
-            // others before it is added.
+            // SAFETY: the device has brought it, and nobody else knows of it: the plan checks it against RAM and against
+            // all others.
             let request = unsafe { request(&boot.config, map, range, *memmap, memory.reserve_bytes()) };
-            all.push(Asked { device, source: memory.source(), range, request, name: String::new() });
+            let name = if several { format!("device {}: ", all.len()) } else { String::new() };
+            plans.push(plan::one(map, request, &name));
+            memory.agree(change, answer).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
+            all.push(Asked { device, source, range, request, name });
         }
     }
     if all.is_empty() {
@@ -133,7 +139,7 @@ fn asked<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, attached: &mut [Attach
     if all.len() > 1 {
         all.iter_mut().enumerate().for_each(|(number, asked)| asked.name = format!("device {number}: "));
     }
-    all
+    (all, plans)
 }
 
 /// The order of the boot arguments, or last in, first out.
@@ -173,7 +179,6 @@ struct Seen {
 impl Story {
     fn tell<M: Machine>(mut self, mut map: MemoryMap<M>) -> ! {
         let mut regions = self.add(&mut map);
-        self.agree();
         let mut seen: Vec<_> = regions.there().iter().map(|&device| self.look(&map, &regions, device)).collect();
         if self.boot.config.hold {
             self.hold(&seen);
@@ -198,20 +203,11 @@ impl Story {
         regions
     }
 
-    /// Tells the devices that their memory was added.
-    fn agree(&mut self) {
-        for Asked { device, range, name, .. } in &self.devices {
-            if let Err(error) = self.attached[*device].memory.agree(Change::Appeared(*range), Answer::Done) {
-                self.failures.push(format!("{name}{error}"));
-            }
-        }
-    }
-
     /// Gives all devices their memory back, which nobody asked for.
     fn give_back(&mut self) {
         for &number in &self.order {
             let Asked { device, range, ref name, .. } = self.devices[number];
-            if let Err(error) = self.attached[device].memory.agree(Change::AskedBack(range), Answer::Done) {
+            if let Err(error) = self.attached[device].memory.give_back(range) {
                 self.failures.push(format!("{name}{error}"));
             }
         }

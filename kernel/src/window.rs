@@ -1,7 +1,7 @@
 //! The window of other devices' registers, and of memory that is looked at before it is added: above the console's, which
 //! boot maps.
 //!
-//! What is mapped as registers stays mapped. A driver that is handed a physical address finds it again by [`find`].
+//! What is mapped stays mapped. A driver that is handed a physical address finds it again by [`find`].
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -61,18 +61,19 @@ impl core::fmt::Display for WindowError {
 ///
 /// [`WindowError`] if they can't be mapped.
 pub fn registers<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
-    if let Some(mapped) = find(start, bytes) {
-        return Ok(mapped);
+    match find(start, bytes) {
+        Some(mapped) => Ok(mapped),
+        None => keep(map, start, bytes, Attributes::DEVICE),
     }
-    let range = PhysRange::new(start, bytes).and_then(|range| range.widen(M::Granule::SIZE.bytes()));
-    let range = range.ok_or(WindowError::Wraps(start))?;
-    let mut window = WINDOW.lock();
-    let va = window.room(range)?;
-    make(map, va, range, Attributes::DEVICE)?;
-    window.next = va.end();
-    window.registers.push((range, va.start()));
-    drop(window);
-    find(start, bytes).ok_or(WindowError::Wraps(start))
+}
+
+/// Maps `bytes` bytes of a device's memory from `start` on, as the linear map would if they were added: both may show them.
+///
+/// # Errors
+///
+/// [`WindowError`] if they can't be mapped.
+pub fn memory<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
+    keep(map, start, bytes, Attributes::KERNEL)
 }
 
 /// Where registers are mapped, if [`registers`] has mapped them.
@@ -82,32 +83,32 @@ pub fn find(start: PhysAddr, bytes: u64) -> Option<NonNull<u8>> {
     let window = WINDOW.lock();
     let covers = |range: &PhysRange| range.start() <= wanted.start() && wanted.end() <= range.end();
     let (range, va) = window.registers.iter().find(|(range, _)| covers(range))?;
-    NonNull::new(pointer::at(va.add(start.since(range.start())).value()))
+    at(*va, start.since(range.start()))
 }
 
-/// Shows `look` the memory at `range` for a while, as the normal memory that it is.
-///
-/// # Errors
-///
-/// [`WindowError`] if it can't be mapped.
-///
-/// # Safety
-///
-/// `range` must be memory, and nobody may change it meanwhile.
-pub unsafe fn look<M: Machine, T>(
+fn at(va: VirtAddr, offset: u64) -> Option<NonNull<u8>> {
+    NonNull::new(pointer::at(va.add(offset).value()))
+}
+
+/// Maps the pages of `bytes` bytes from `start` on, for good.
+fn keep<M: Machine>(
     map: &mut MemoryMap<M>,
-    range: PhysRange,
-    look: impl FnOnce(&[u8]) -> T,
-) -> Result<T, WindowError> {
-    let wide = range.widen(M::Granule::SIZE.bytes()).ok_or(WindowError::Wraps(range.start()))?;
-    let window = WINDOW.lock();
-    let mapping = make(map, window.room(wide)?, wide, Attributes::KERNEL)?;
-    let start = mapping.range().start().add(range.start().since(wide.start()));
-    // SAFETY: mapped just now, and memory that nobody changes by this function's contract.
-    let seen = look(unsafe { core::slice::from_raw_parts(pointer::at(start.value()), range.bytes() as usize) });
-    // SAFETY: made above; what was looked at is not used any more.
-    let _ = unsafe { mapping::unmap(map.tables_mut(), &mut RamFrames::current(), &mapping) };
-    Ok(seen)
+    start: PhysAddr,
+    bytes: u64,
+    leaf: Attributes,
+) -> Result<NonNull<u8>, WindowError> {
+    let range = PhysRange::new(start, bytes).and_then(|range| range.widen(M::Granule::SIZE.bytes()));
+    let range = range.ok_or(WindowError::Wraps(start))?;
+    let mut window = WINDOW.lock();
+    let va = window.room(range)?;
+    let protection = Protection { leaf, table: TableAttributes::KERNEL };
+    let mapping = Mapping::new(map.tables().regime(), va, range.start(), LeafPolicy::Pages, protection);
+    mapping::map(map.tables_mut(), &mut RamFrames::current(), &mapping).map_err(WindowError::Map)?;
+    window.next = va.end();
+    if leaf == Attributes::DEVICE {
+        window.registers.push((range, va.start()));
+    }
+    at(va.start(), start.since(range.start())).ok_or(WindowError::Full(range))
 }
 
 impl Window {
@@ -116,16 +117,4 @@ impl Window {
         let va = VirtRange::new(self.next, range.bytes());
         if range.bytes() <= END.since(self.next) { Ok(va) } else { Err(WindowError::Full(range)) }
     }
-}
-
-fn make<M: Machine>(
-    map: &mut MemoryMap<M>,
-    va: VirtRange,
-    range: PhysRange,
-    leaf: Attributes,
-) -> Result<Mapping, WindowError> {
-    let protection = Protection { leaf, table: TableAttributes::KERNEL };
-    let mapping = Mapping::new(map.tables().regime(), va, range.start(), LeafPolicy::Pages, protection);
-    mapping::map(map.tables_mut(), &mut RamFrames::current(), &mapping).map_err(WindowError::Map)?;
-    Ok(mapping)
 }

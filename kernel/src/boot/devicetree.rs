@@ -1,5 +1,9 @@
 //! What the device tree says: the console, the boot arguments, RAM, how to call PSCI, and where devices are.
 
+mod pci;
+
+pub use pci::{Aperture, PciHost};
+
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
@@ -90,6 +94,12 @@ impl DeviceTree {
             PhysRange::new(PhysAddr::new(start), bytes)
         });
         Some([ranges.next()??, ranges.next()??])
+    }
+
+    /// The registers of QEMU's `fw_cfg`.
+    #[must_use]
+    pub fn fw_cfg(&self) -> Option<PhysAddr> {
+        registers(self.tree.root().children().find(|node| node.is_compatible("qemu,fw-cfg-mmio"))?)
     }
 
     /// The boot arguments; none if there are none.

@@ -1,17 +1,15 @@
 //! A text in the memory of a device: at the start of its first range, behind what is the device's own and behind the altmap,
 //! so that whoever has the memory next finds it again. A magic word, its length in bytes, the text.
 
-use core::arch::asm;
 use core::error::Error;
 use core::fmt;
 
-use aarch64_cpu::asm::barrier;
 use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
 
 use super::{Live, There, event};
-use crate::pointer;
+use crate::{cache, pointer};
 
 const MAGIC: [u8; 8] = *b"livetext";
 const WORD: usize = 8;
@@ -55,7 +53,7 @@ impl<M: Machine> Live<M> {
             page.add(WORD).cast::<[u8; WORD]>().write(length.to_le_bytes());
             page.add(2 * WORD).copy_from_nonoverlapping(text.as_ptr(), text.len());
         }
-        clean(page, 2 * WORD + text.len());
+        cache::write_back(page, 2 * WORD + text.len());
         event::written(device, offset, text.len());
         Ok(())
     }
@@ -95,24 +93,4 @@ fn data_start<M: Machine>(there: &There, reserve_bytes: u64) -> PhysAddr {
 fn kept(page: &[u8]) -> Option<&str> {
     let (length, text) = page.strip_prefix(&MAGIC)?.split_first_chunk()?;
     str::from_utf8(text.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?).ok()
-}
-
-/// Cleans the data cache of `bytes` bytes from `start` on, to memory: `DC CVAC` of each line, then `DSB SY`.
-fn clean(start: *mut u8, bytes: usize) {
-    let line = line_bytes();
-    let (first, end) = (start.addr() & !(line - 1), start.addr() + bytes);
-    for address in (first..end).step_by(line) {
-        // SAFETY: cleaning changes no memory that anybody sees.
-        unsafe { asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags)) }
-    }
-    barrier::dsb(barrier::SY);
-}
-
-/// The smallest line of any data cache: `CTR_EL0.DminLine`, the logarithm of its words.
-fn line_bytes() -> usize {
-    const WORD_BYTES: usize = 4;
-    let cache_type: usize;
-    // SAFETY: a read of an ID register.
-    unsafe { asm!("mrs {}, ctr_el0", out(reg) cache_type, options(nomem, nostack, preserves_flags)) }
-    WORD_BYTES << (cache_type >> 16 & 0xf)
 }
