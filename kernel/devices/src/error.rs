@@ -8,5 +8,20 @@ use crate::{acpi, dimm, fw_cfg, info_block, nfit, virtio_mem};
 pub enum DeviceError {
     /// Of a virtio-mem device.
     #[error(transparent)]
-    VirtioMem(#[from] crate::virtio_mem::Error),
+    VirtioMem(#[from] virtio_mem::Error),
+    /// A DIMM slot.
+    #[error(transparent)]
+    Dimm(#[from] dimm::Error),
+    /// The `fw_cfg` device.
+    #[error(transparent)]
+    FwCfg(#[from] fw_cfg::Error),
+    /// ACPI's tables.
+    #[error(transparent)]
+    Acpi(#[from] acpi::Error),
+    /// The table of persistent memory.
+    #[error(transparent)]
+    Nfit(#[from] nfit::Error),
+    /// What a persistent device says of itself.
+    #[error(transparent)]
+    InfoBlock(#[from] info_block::Error),
 }

@@ -12,6 +12,10 @@ pub mod acpi;
 mod bytes;
 pub mod dimm;
 mod error;
+pub mod fw_cfg;
+pub mod ged;
+pub mod info_block;
+pub mod nfit;
 pub mod virtio_mem;
 
 pub use error::DeviceError;
