@@ -323,6 +323,13 @@ impl<T: Transport> DeviceMemory for VirtioMem<T> {
         Ok(self.pending)
     }
 
+    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
+        self.books.strike(range);
+        let outcome = self.unplug(range);
+        self.once(outcome)?;
+        Ok(())
+    }
+
     /// # Panics
     ///
     /// If `change` is not what the last [`poll`](Self::poll) told, or was answered already.
