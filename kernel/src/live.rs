@@ -6,7 +6,7 @@
 //!
 //! Everything that happens is one line of JSON on the console, an [event]. There is one loop: wait for an interrupt, serve the
 //! devices that interrupted, then take the lines that were typed. What interrupted by the time a line is taken is served before
-//! it; a device that did not interrupt is never asked.
+//! it; a device that did not interrupt is asked only when a hold is released, for which it may have waited.
 //!
 //! # What an operation cost
 //!
@@ -300,7 +300,7 @@ impl<M: Machine> Live<M> {
     fn execute(&mut self, command: Command) -> Result<(), Box<dyn Error>> {
         match command {
             Command::Hold(address) => self.hold(address)?,
-            Command::Release(address) => self.holds.release(address)?,
+            Command::Release(address) => self.release(address)?,
             Command::Show => self.show(),
             Command::Write { device, text } => self.write(device, text)?,
             Command::Read { device } => self.read(device)?,
@@ -316,6 +316,13 @@ impl<M: Machine> Live<M> {
         let last = self.ranges.last().map(|there| there.region.range().start());
         let address = address.or(last).ok_or("no device memory is there: nothing to hold")?;
         Ok(self.holds.hold(address)?)
+    }
+
+    /// Gives references back, and hears the devices again: one may have asked for what was held.
+    fn release(&mut self, address: Option<PhysAddr>) -> Result<(), Box<dyn Error>> {
+        self.holds.release(address)?;
+        (0..self.attached.len()).for_each(|device| self.poll(device));
+        Ok(())
     }
 
     fn show(&self) {
