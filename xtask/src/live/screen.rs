@@ -59,6 +59,15 @@ impl Screen {
         }
     }
 
+    /// A DIMM that was plugged: by its name it can go again.
+    pub fn dimm(&self, name: &str, bytes: u64) {
+        match (self.json, self.quiet && !self.verbose) {
+            (_, true) => {}
+            (true, false) => println!("{}", json!({ "command": "plug", "dimm": name })),
+            (false, false) => self.say(&row("plugged", &format!("{name}, {}", human(bytes)))),
+        }
+    }
+
     /// A command that failed; whether it was meant to.
     pub fn failed(&self, text: &str, why: &str, meant: bool) {
         match (self.json, meant) {

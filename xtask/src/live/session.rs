@@ -64,6 +64,11 @@ impl Dimms {
         self.count += 1;
     }
 
+    /// What they are called.
+    fn names(&self) -> String {
+        self.there.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     fn bytes_of(&self, name: &str) -> Option<u64> {
         self.there.iter().find(|(there, _)| there == name).map(|&(_, bytes)| bytes)
     }
@@ -141,8 +146,10 @@ impl<'a> Session<'a> {
         let number = self.pluggable(device)?;
         let Device { kind, block, most, .. } = self.devices[number];
         if kind == Kind::PcDimm {
-            self.monitor.add_dimm(&self.dimms.next(), bytes, at)?;
+            let name = self.dimms.next();
+            self.monitor.add_dimm(&name, bytes, at)?;
             self.dimms.plugged(bytes);
+            self.screen.dimm(&name, bytes);
             return Ok(Wish::More(number, bytes));
         }
         let name = self.screen.names[number].clone();
@@ -166,8 +173,7 @@ impl<'a> Session<'a> {
         let number = self.pluggable(device)?;
         let name = self.screen.names[number].clone();
         if self.devices[number].kind == Kind::PcDimm {
-            let there: Vec<_> = self.dimms.there.iter().map(|(name, _)| name.as_str()).collect();
-            return Err(Failure::command(format!("a DIMM goes whole: unplug one of [{}], or all", there.join(", "))));
+            return Err(Failure::command(format!("a DIMM goes whole: unplug one of [{}], or all", self.dimms.names())));
         }
         multiple(bytes, self.devices[number].block)?;
         let requested = self.monitor.requested(&name)?;
@@ -195,7 +201,7 @@ impl<'a> Session<'a> {
     }
 
     fn unplug_dimm(&mut self, name: &str, waits: bool) -> Result<(), Failure> {
-        let unknown = || Failure::command(format!("there is no DIMM {name}: `plug` tells their names"));
+        let unknown = || Failure::command(format!("there is no DIMM {name}: there are [{}]", self.dimms.names()));
         let bytes = self.dimms.bytes_of(name).ok_or_else(unknown)?;
         let number = self.pluggable(Some(Kind::PcDimm.name()))?;
         self.monitor.ask_back(name)?;
