@@ -8,7 +8,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod acpi;
+mod bytes;
+pub mod dimm;
 mod error;
+pub mod fw_cfg;
+pub mod info_block;
+pub mod nfit;
 
 pub use error::DeviceError;
 
