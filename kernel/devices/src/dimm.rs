@@ -291,7 +291,7 @@ impl<R: Registers> DeviceMemory for Dimms<R> {
     /// If `change` is not what the last poll told.
     fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError> {
         let told = self.told.take().filter(|told| told.change == change).expect("the change that the last poll told");
-        self.registers.write32(SELECTOR, told.slot as u32);
+        // Its slot is still selected.
         match (change, answer) {
             (Change::Appeared(range), Answer::Done) => {
                 self.slots[told.slot] = Slot::Ours(range);
