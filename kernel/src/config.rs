@@ -2,12 +2,11 @@
 
 mod device;
 
-pub use device::{AltmapShape, Device, MOST_DEVICES, Memmap, PerDevice, RemoveOrder};
+pub use device::{AltmapShape, Device, MOST_DEVICES, Memmap, PerDevice, RemoveOrder, Source};
 
 use core::fmt;
 
-use vmemmap::addr::PhysAddr;
-use vmemmap::granule::GranuleSize;
+use vmemmap::granule::{GranuleSize, SUBSECTION_BYTES};
 use vmemmap::leaf::LeafPolicy;
 
 /// The boot arguments, all of them: words `key=value` separated by spaces.
@@ -20,11 +19,14 @@ pub struct Config {
     pub va_bits: u32,
     /// `memory=BYTES`: how much RAM, from the lowest address up, is ours. All of it.
     pub memory: Option<u64>,
-    /// `device=BASE,BYTES[,MEMMAP]`: a range of device memory; may be said up to [`MOST_DEVICES`] times. The last part
-    /// is `altmap` (tight), `nvdimm` or `ram`.
+    /// `device=BASE,BYTES[,MEMMAP]` or `device=KIND[,MEMMAP]`: a source of device memory; may be said up to
+    /// [`MOST_DEVICES`] times. KIND is `virtio-mem`, `pc-dimm`, `ivshmem` or `nvdimm`, MEMMAP `altmap` (tight), `nvdimm` or
+    /// `ram`.
     pub devices: PerDevice<Device>,
     /// `remove_order=N,N,..`: the order in which they are removed. Last in, first out.
     pub remove_order: Option<RemoveOrder>,
+    /// `memory_block=BYTES`: ranges of virtio-mem end at multiples of this address at the latest. Anywhere.
+    pub memory_block: Option<u64>,
     /// `memmap=altmap|ram`: whether the struct pages of a device that says nothing of them lie in RAM; in the range.
     pub memmap_in_ram: bool,
     /// `altmap=tight|nvdimm`: how the altmap of such a device is cut; tight.
@@ -45,6 +47,8 @@ pub struct Config {
     pub checked: bool,
     /// `hold=1`: stay alive after the hot-add.
     pub hold: bool,
+    /// `live=1`: serve the devices and the console until told to quit.
+    pub live: bool,
     /// `test=NAME`: which test case the test image runs.
     pub test: Option<Name>,
     /// `break=tlbi`: the test image leaves TLB maintenance out.
@@ -97,7 +101,7 @@ pub enum ConfigError<'a> {
         /// What may stand there.
         accepted: &'static str,
     },
-    /// More ranges of device memory than a run can have.
+    /// More sources of device memory than a run can have.
     TooManyDevices,
     /// The order of removal does not name every device once.
     RemoveOrder {
@@ -121,7 +125,7 @@ impl fmt::Display for ConfigError<'_> {
             Self::UnknownKey { key } => write!(f, "unknown boot argument `{key}`: known are {KEYS}"),
             Self::BadValue { key, value, accepted } => write!(f, "bad value in {key}={value}: use {accepted}"),
             Self::TooManyDevices => {
-                write!(f, "more than {MOST_DEVICES} ranges of device memory: leave some device=.. away")
+                write!(f, "more than {MOST_DEVICES} sources of device memory: leave some device=.. away")
             }
             Self::RemoveOrder { order, devices } => {
                 let plural = if devices == 1 { "" } else { "s" };
@@ -134,8 +138,8 @@ impl fmt::Display for ConfigError<'_> {
     }
 }
 
-const KEYS: &str = "granule, va_bits, memory, device, remove_order, memmap, altmap, altmap_reserve, altmap_free, leaf, \
-                    plan, count, trace, checked, hold, test, break";
+const KEYS: &str = "granule, va_bits, memory, device, remove_order, memory_block, memmap, altmap, altmap_reserve, \
+                    altmap_free, leaf, plan, count, trace, checked, hold, live, test, break";
 
 const FLAG: &str = "0 or 1";
 const FRAMES: &str = "a number of frames";
@@ -147,8 +151,9 @@ impl Config {
         granule: GranuleSize::K64,
         va_bits: 48,
         memory: None,
-        devices: PerDevice::none(Device { base: PhysAddr::new(0), bytes: 0, memmap: None }),
+        devices: PerDevice::none(Device { source: Source::PcDimm, memmap: None }),
         remove_order: None,
+        memory_block: None,
         memmap_in_ram: false,
         altmap: AltmapShape::Tight,
         altmap_reserve: None,
@@ -159,6 +164,7 @@ impl Config {
         trace: false,
         checked: false,
         hold: false,
+        live: false,
         test: None,
         break_tlbi: false,
     };
@@ -167,17 +173,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for the first word that is not understood, for a size of the address space that the granule
-    /// does not have, and for an order of removal that is not one of the devices.
+    /// [`ConfigError`] for the first word that is not understood, and for a size of the address space that the granule
+    /// does not have.
     pub fn parse(arguments: &str) -> Result<Self, ConfigError<'_>> {
         let mut config = Self::DEFAULT;
         for word in arguments.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             config.set(key, value)?;
-        }
-        let devices = config.devices.as_slice().len();
-        if let Some(order) = config.remove_order.filter(|order| !order.is_of(devices)) {
-            return Err(ConfigError::RemoveOrder { order, devices });
         }
         let Self { granule, va_bits, .. } = config;
         if !accepted_va_bits(granule).0.contains(&va_bits) {
@@ -196,9 +198,15 @@ impl Config {
                 if device.is_some_and(|device| !self.devices.push(device)) {
                     return Err(ConfigError::TooManyDevices);
                 }
-                (device.is_some(), "BASE,BYTES or BASE,BYTES,MEMMAP with altmap, nvdimm or ram")
+                (
+                    device.is_some(),
+                    "BASE,BYTES or virtio-mem, pc-dimm, ivshmem, nvdimm, then perhaps altmap, nvdimm or ram",
+                )
             }
             "remove_order" => (put(&mut self.remove_order, device::remove_order(value).map(Some)), ORDER),
+            "memory_block" => {
+                (put(&mut self.memory_block, memory_block(value).map(Some)), "a power of two from 2 MiB on")
+            }
             "memmap" => (put(&mut self.memmap_in_ram, memmap(value)), "altmap or ram"),
             "altmap" => (put(&mut self.altmap, altmap(value)), "tight or nvdimm"),
             "altmap_reserve" => (put(&mut self.altmap_reserve, number(value).map(Some)), FRAMES),
@@ -209,6 +217,7 @@ impl Config {
             "trace" => (put(&mut self.trace, flag(value)), FLAG),
             "checked" => (put(&mut self.checked, flag(value)), FLAG),
             "hold" => (put(&mut self.hold, flag(value)), FLAG),
+            "live" => (put(&mut self.live, flag(value)), FLAG),
             "test" => (put(&mut self.test, Name::new(value).map(Some)), "the name of a test case"),
             "break" => (put(&mut self.break_tlbi, (value == "tlbi").then_some(true)), "tlbi"),
             _ => return Err(ConfigError::UnknownKey { key }),
@@ -245,6 +254,10 @@ fn granule(value: &str) -> Option<GranuleSize> {
     GranuleSize::ALL.into_iter().find(|granule| granule.name() == value)
 }
 
+fn memory_block(value: &str) -> Option<u64> {
+    number(value).filter(|bytes| bytes.is_power_of_two() && *bytes >= SUBSECTION_BYTES)
+}
+
 fn memmap(value: &str) -> Option<bool> {
     match value {
         "altmap" => Some(false),
@@ -278,7 +291,8 @@ fn flag(value: &str) -> Option<bool> {
     }
 }
 
-fn number(value: &str) -> Option<u64> {
+/// A number as users type it: `0x..` or decimal.
+pub(crate) fn number(value: &str) -> Option<u64> {
     match value.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => value.parse().ok(),

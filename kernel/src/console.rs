@@ -1,10 +1,15 @@
 //! The console: a PL011, first at its physical address, later in the device window.
+//!
+//! What is typed waits in the PL011's FIFO, and then with the host, until [`read_line`] asks for it: so a busy kernel loses
+//! nothing, and never keeps more than one line.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1};
-use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
+use arm_pl011_uart::{DataBits, Interrupts, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
 use spin::mutex::SpinMutex;
 
 use crate::pointer;
@@ -52,6 +57,78 @@ pub fn write(arguments: fmt::Arguments) {
             let _ = uart.write_fmt(arguments);
         }
     });
+}
+
+/// Lets the console interrupt while something is typed that nobody has read yet, or stops that.
+pub fn interrupt_on_input(wanted: bool) {
+    let typed = Interrupts::RXI | Interrupts::RTI;
+    with(|slot| {
+        if let Some(uart) = slot {
+            uart.set_interrupt_masks(if wanted { typed } else { Interrupts::empty() });
+        }
+    });
+}
+
+/// The line that is being typed.
+#[derive(Debug, Default)]
+pub struct Line {
+    bytes: Vec<u8>,
+    broken: Option<LineError>,
+}
+
+/// What can't be taken for a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineError {
+    /// Longer than [`Line::MOST_BYTES`]; what is beyond them was dropped.
+    TooLong,
+    /// Not UTF-8, or bytes of it were lost on the wire.
+    Garbled,
+}
+
+impl fmt::Display for LineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "a line of more than {} bytes: type a shorter one", Line::MOST_BYTES),
+            Self::Garbled => f.write_str("a line that is no text: type it again, in UTF-8"),
+        }
+    }
+}
+
+impl Line {
+    /// The longest line, in bytes.
+    pub const MOST_BYTES: usize = 1024;
+
+    /// Takes the next byte; the line, if it ends here.
+    fn take(&mut self, byte: u8) -> Option<Result<String, LineError>> {
+        if matches!(byte, b'\n' | b'\r') {
+            let Self { bytes, broken } = core::mem::take(self);
+            let text = String::from_utf8(bytes).map_err(|_| LineError::Garbled);
+            return Some(broken.map_or(text, Err));
+        }
+        if self.bytes.len() < Self::MOST_BYTES {
+            self.bytes.push(byte);
+        } else {
+            self.broken = Some(LineError::TooLong);
+        }
+        None
+    }
+}
+
+/// Reads on in `line` as far as was typed; the line once it is whole, without its end.
+pub fn read_line(line: &mut Line) -> Option<Result<String, LineError>> {
+    loop {
+        let mut word = Ok(None);
+        with(|slot| word = slot.as_mut().map_or(Ok(None), Uart::read_word));
+        match word {
+            Ok(None) => return None,
+            Ok(Some(byte)) => {
+                if let Some(whole) = line.take(byte) {
+                    return Some(whole);
+                }
+            }
+            Err(_) => line.broken = Some(LineError::Garbled),
+        }
+    }
 }
 
 /// Lets a panic or a fault report print although the code that it interrupted may hold the console.

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use aarch64_cpu::asm;
 use qemu_exit::QEMUExit;
-use smccc::psci::system_off;
+use smccc::psci::{self, system_off, system_reset};
 use smccc::{Hvc, Smc};
 
 /// What the run came to, and the exit status that QEMU then has.
@@ -55,11 +55,21 @@ pub fn is_exiting() -> bool {
 /// Powers the machine off by PSCI; waits for ever where there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn power_off() -> ! {
+    call_psci(system_off::<Hvc>, system_off::<Smc>)
+}
+
+/// Resets the machine by PSCI; waits for ever where there is none.
+pub fn reset() -> ! {
+    call_psci(system_reset::<Hvc>, system_reset::<Smc>)
+}
+
+/// Makes a call that does not return, by the conduit that the machine has.
+fn call_psci(by_hvc: fn() -> Result<(), psci::Error>, by_smc: fn() -> Result<(), psci::Error>) -> ! {
     let conduit = CONDUIT.load(Ordering::Relaxed);
     let outcome = if conduit == Conduit::Hvc as u8 {
-        system_off::<Hvc>()
+        by_hvc()
     } else if conduit == Conduit::Smc as u8 {
-        system_off::<Smc>()
+        by_smc()
     } else {
         Ok(())
     };

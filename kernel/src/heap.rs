@@ -8,7 +8,11 @@ use core::ptr::{self, NonNull};
 use linked_list_allocator::Heap;
 use spin::Mutex;
 
-use crate::boot::{self, refuse};
+use vmemmap::seam::Frames;
+
+use crate::boot::{self, BootInfo, refuse};
+use crate::memory::RamFrames;
+use crate::pointer;
 
 const BYTES: usize = 1 << 20;
 
@@ -35,14 +39,23 @@ pub unsafe fn init() {
     ALLOCATOR.0.lock()[0].init_from_slice(storage);
 }
 
-/// Gives the heap more room.
-///
-/// # Safety
-///
-/// To be called once, with memory that nobody else uses from now on.
-pub unsafe fn extend(start: *mut u8, bytes: usize) {
-    // SAFETY: by this function's contract.
-    unsafe { ALLOCATOR.0.lock()[1].init(start, bytes) }
+/// Gives the heap more room, once: the largest power of two of bytes of free RAM in one piece that is at most `most` and at
+/// least `least`. Says whether there is one. A second call does nothing.
+pub fn extend(boot: &BootInfo, most: u64, least: u64) -> bool {
+    let mut bytes = most.checked_ilog2().map_or(0, |bits| 1 << bits);
+    if ALLOCATOR.0.lock()[1].size() > 0 {
+        return true;
+    }
+    while bytes >= least {
+        if let Some(room) = RamFrames::current().take(bytes) {
+            let start = pointer::at(boot.layout.linear_address(room).value());
+            // SAFETY: the frames are ours for good, the linear map shows them, and this happens once.
+            unsafe { ALLOCATOR.0.lock()[1].init(start, bytes as usize) }
+            return true;
+        }
+        bytes /= 2;
+    }
+    false
 }
 
 /// The one that is always there, and the one for those who need more.

@@ -4,6 +4,7 @@ mod device;
 pub(crate) mod json;
 mod plan;
 
+pub(crate) use device::fault;
 pub use device::{Cost, DeviceReport, Shown};
 pub use plan::{Planned, print_plans};
 

@@ -12,6 +12,7 @@ mod plan;
 mod regions;
 mod request;
 
+pub(crate) use costs::{counter, handed_out};
 pub use request::request;
 
 use alloc::format;
@@ -19,20 +20,22 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use aarch64_cpu::asm;
+use vmemmap::addr::PhysRange;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::{LINEAR_PROTECTION, Request};
-use vmemmap::mapping::Mapping;
+use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, refuse};
-use crate::device::{CarveOut, DeviceMemory};
+use crate::config::ConfigError;
+use crate::device::{self, Answer, Attached, Change};
 use crate::exit::{self, Status};
+use crate::live;
 use crate::measure::InstructionCounter;
 use crate::memory::{MemoryMap, bring_up};
 use crate::println;
-use crate::prove::{self, Books, Expected, Failures, Gone, leaf_vas};
+use crate::prove::{self, Added, Books, Failures, Gone, Proved};
 use crate::report::{DeviceReport, Report, Shown, Verdict};
 use crate::watch;
 use costs::Costs;
@@ -81,9 +84,12 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> ! {
     let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
-    let devices = asked(boot, &map);
+    if boot.config.live {
+        live::serve(boot, map)
+    }
+    let mut attached = device::attach(boot, &mut map).unwrap_or_else(|error| refuse(error));
     let before = Books::of(&map);
-    let plans = plan::all(&mut map, &devices);
+    let (devices, plans) = asked(boot, &mut map, &mut attached);
     if boot.config.plan {
         plan::end(boot, &map, &devices, &plans, before)
     }
@@ -91,27 +97,55 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     let (map, events) = costs::rehearse(map, &devices, &order);
     let counter = costs::counter(boot.config.count);
     let costs = events.into_iter().map(|events| Costs::new(counter, events)).collect();
-    Story { boot, devices, order, counter, costs, before, proved_again: 0, failures: Failures::new() }.tell(map)
+    Story { boot, attached, devices, order, counter, costs, before, proved_again: 0, failures: Failures::new() }
+        .tell(map)
 }
 
-/// A device, and what the boot arguments ask for it.
+/// A range of device memory, and what the boot arguments ask for it.
 struct Asked {
-    device: CarveOut,
+    /// Whose it is.
+    device: usize,
+    source: &'static str,
+    range: PhysRange,
     request: Request,
     /// What words about it begin with: nothing if it is the only one.
     name: String,
 }
 
-fn asked<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>) -> Vec<Asked> {
-    let devices = CarveOut::all(boot).unwrap_or_else(|error| refuse(error));
-    let name = |number| if devices.len() == 1 { String::new() } else { format!("device {number}: ") };
-    let asked = |(number, device)| Asked { device, request: request(&boot.config, map, &device), name: name(number) };
-    devices.iter().copied().enumerate().map(asked).collect()
+/// What all devices bring at the start, device by device, and the plan to add each; refuses what can't be planned. A device
+/// is told that its memory is wanted, unless nothing but plans is.
+fn asked<M: Machine>(boot: &BootInfo, map: &mut MemoryMap<M>, attached: &mut [Attached]) -> (Vec<Asked>, Vec<Summary>) {
+    let several = attached.len() > 1;
+    let (mut all, mut plans) = (Vec::new(), Vec::new());
+    let answer = if boot.config.plan { Answer::Refused } else { Answer::Done };
+    for (device, Attached { memory, memmap, .. }) in attached.iter_mut().enumerate() {
+        let source = memory.source();
+        while let Some(change) = memory.poll().unwrap_or_else(|error| refuse(error)) {
+            let Change::Appeared(range) = change else {
+                refuse(format_args!("{source} asks {change:?} before anything was added"))
+            };
+            // SAFETY: the device has brought it, and nobody else knows of it: the plan checks it against RAM and against
+            // all others.
+            let request = unsafe { request(&boot.config, map, range, *memmap, memory.reserve_bytes()) };
+            let name = if several { format!("device {}: ", all.len()) } else { String::new() };
+            plans.push(plan::one(map, request, &name));
+            memory.agree(change, answer).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
+            all.push(Asked { device, source, range, request, name });
+        }
+    }
+    if all.is_empty() {
+        refuse("no device brings any memory: give it some, or plug it in while a live kernel runs")
+    }
+    if all.len() > 1 {
+        all.iter_mut().enumerate().for_each(|(number, asked)| asked.name = format!("device {number}: "));
+    }
+    (all, plans)
 }
 
 /// The order of the boot arguments, or last in, first out.
 fn removal(boot: &BootInfo, devices: usize) -> Vec<usize> {
     match boot.config.remove_order {
+        Some(order) if !order.is_of(devices) => refuse(ConfigError::RemoveOrder { order, devices }),
         Some(order) => order.as_slice().iter().map(|&device| usize::from(device)).collect(),
         None => (0..devices).rev().collect(),
     }
@@ -120,6 +154,7 @@ fn removal(boot: &BootInfo, devices: usize) -> Vec<usize> {
 /// What the story is about, and what went wrong in it. Lists are by the number of the device.
 struct Story {
     boot: &'static BootInfo,
+    attached: Vec<Attached>,
     devices: Vec<Asked>,
     /// The order of removal.
     order: Vec<usize>,
@@ -154,17 +189,28 @@ impl Story {
         let difference = self.compare(Books::of(&map));
         let again = self.devices.iter().map(|device| device.request).zip(&mut self.costs);
         costs::phases(map, self.counter, again, &self.order);
+        self.give_back();
         self.end(&seen, difference)
     }
 
     fn add<M: Machine>(&mut self, map: &mut MemoryMap<M>) -> Regions {
         let mut regions = Regions::default();
         for (asked, costs) in self.devices.iter().zip(&mut self.costs) {
-            marks::before_populate(map, asked.device.range());
+            marks::before_populate(map, asked.range);
             let region = costs.add(map, asked.request);
             regions.push(region.unwrap_or_else(|error| refuse(format_args!("{}{error}", asked.name))));
         }
         regions
+    }
+
+    /// Gives all devices their memory back, which nobody asked for.
+    fn give_back(&mut self) {
+        for &number in &self.order {
+            let Asked { device, range, ref name, .. } = self.devices[number];
+            if let Err(error) = self.attached[device].memory.give_back(range) {
+                self.failures.push(format!("{name}{error}"));
+            }
+        }
     }
 
     /// Proves a device and remembers what it looks like.
@@ -173,7 +219,7 @@ impl Story {
         let (tables, region) = (map.tables(), regions.of(device));
         Seen {
             memmap: Shown::memmap(tables, region.memmap(), region.storage()),
-            linear: Shown::linear(tables, &self.linear(map, device).stretches()),
+            linear: Shown::linear(tables, &self.added(regions, device).linear(map).stretches()),
             proved,
             altmap: region.storage().altmap(),
             gone: None,
@@ -183,21 +229,14 @@ impl Story {
     /// Proves the tables and that both ways reach the same memory; returns how many leaves there are, and how many of
     /// them are where the plan put them. What goes wrong is told with `when`.
     fn prove<M: Machine>(&mut self, map: &MemoryMap<M>, regions: &Regions, device: usize, when: &str) -> (u64, u64) {
-        let (layout, tables, region) = (map.layout(), map.tables(), regions.of(device));
-        let Asked { device: carve_out, request, .. } = &self.devices[device];
-        let (memmap, range, mut failures) = (*region.memmap(), carve_out.range(), Failures::new());
-        let all = memmap.all_stretches();
-        let total = leaf_vas::<M::Granule>(all.clone()).count() as u64;
-        let at_plan = prove::at_agrees(tables, &memmap, request.storage().altmap(), &mut failures);
-        let pages = Expected { layout, range, storage: region.storage() }.check(&mut failures);
-        let linear = self.linear(map, device).stretches();
-        prove::attributes_agree(tables, &all, &mut failures);
-        prove::attributes_agree(tables, &linear, &mut failures);
-        prove::linear_agrees(layout, range, &mut failures);
+        let mut failures = Failures::new();
+        let Proved { leaves, leaves_at_plan, pages } = self.added(regions, device).check(map, &mut failures);
         let name = &self.devices[device].name;
-        println!("{name}{when}proved: {at_plan} of {total} leaves by AT, struct pages in {pages} pages by patterns");
+        println!(
+            "{name}{when}proved: {leaves_at_plan} of {leaves} leaves by AT, struct pages in {pages} pages by patterns"
+        );
         self.fail(device, when, failures);
-        (total, at_plan)
+        (leaves, leaves_at_plan)
     }
 
     /// Keeps what was found wrong with a device.
@@ -206,27 +245,21 @@ impl Story {
         self.failures.extend(found.into_iter().map(|failure| format!("{name}{when}{failure}")));
     }
 
-    fn linear<M: Machine>(&self, map: &MemoryMap<M>, device: usize) -> Mapping {
-        let (regime, leaf) = (map.tables().regime(), self.boot.config.leaf);
-        Mapping::linear(regime, map.layout(), self.devices[device].device.range(), leaf, LINEAR_PROTECTION)
+    /// A device, as it is proved.
+    fn added<'a>(&'a self, regions: &'a Regions, device: usize) -> Added<'a> {
+        let (region, asked) = (regions.of(device), self.devices[device].request.storage());
+        Added { region, asked, leaf: self.boot.config.leaf }
     }
 
     /// Removes a device, proves that it is gone and that the others are not. First loads from its vmemmap and from its
     /// linear map, so that the TLB holds what the removal must take out of it.
     fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, regions: &mut Regions, device: usize) -> Option<Gone> {
         let mut failures = Failures::new();
-        let region = regions.of(device);
-        // Pages that others use by now stay.
-        let memmap = region.memmap().beside(map.shared_by_others(region)).stretches();
-        let linear = self.linear(map, device).stretches();
-        let touched = prove::touch::<M::Granule>(&[&memmap, &linear], &mut failures);
-        marks::before_remove(map, self.devices[device].device.range());
+        let touched = self.added(regions, device).touch(map, &mut failures);
+        marks::before_remove(map, self.devices[device].range);
         let storage = self.costs[device].remove(map, regions.take(device));
         let gone = prove::gone(map.tables(), &touched, &mut failures);
-        let asked = *self.devices[device].request.storage();
-        if storage != asked {
-            failures.push(format!("the altmap came back as {storage:?}, not {asked:?}"));
-        }
+        prove::came_back(&storage, self.devices[device].request.storage(), &mut failures);
         self.fail(device, "", failures);
         self.prove_the_others(map, regions, device);
         gone
@@ -238,7 +271,7 @@ impl Story {
         for device in regions.there() {
             self.prove(map, regions, device, &when);
             let mut failures = Failures::new();
-            prove::linear_reads(map.layout(), self.devices[device].device.range(), &mut failures);
+            prove::linear_reads(map.layout(), self.devices[device].range, &mut failures);
             self.fail(device, &when, failures);
             self.proved_again += 1;
         }
@@ -257,7 +290,8 @@ impl Story {
         let devices = self.devices.iter().zip(&self.costs).zip(seen);
         let devices = devices.map(|((asked, costs), seen)| DeviceReport {
             boot: self.boot,
-            device: &asked.device,
+            source: asked.source,
+            range: asked.range,
             altmap: seen.altmap,
             memmap: seen.memmap.clone(),
             linear: seen.linear.clone(),

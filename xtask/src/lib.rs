@@ -1,9 +1,11 @@
 //! The project's commands, `cargo xtask ...`, as a library: the boots of `tests` go through the same code.
 //!
-//! - `job`, `device`: the flags that say what to boot and hot-add; `line`: QEMU's command line for it
+//! - `job`, `device`: the flags that say what to boot and hot-add; `line`, `attach`: QEMU's command line for it; `flash`:
+//!   the kernel for a machine that boots from flash
 //! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
+//! - `live`: a machine that stays, and a talk with it
 //! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `altmap`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
 
 use std::process::ExitCode;
@@ -11,15 +13,18 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod altmap;
+mod attach;
 pub mod build;
 mod check;
 mod decode;
 mod device;
+mod flash;
 mod fuzz;
 mod gdb;
 mod job;
 mod line;
 mod linux;
+mod live;
 mod machine;
 mod miri;
 mod mutants;
@@ -70,6 +75,8 @@ enum Command {
     Doctor,
     /// Boot, hot-add a range of device memory, prove it, hot-remove it
     Qemu(qemu::Qemu),
+    /// Boot a machine that stays: its device memory comes and goes as you say
+    Live(live::Live),
     /// Run every test: on the host, then one boot for each bootable test
     Test {
         /// Only tests whose name contains this
@@ -105,6 +112,7 @@ impl Command {
             Self::Setup { yes } => setup::setup(*yes),
             Self::Doctor => Ok(setup::doctor()),
             Self::Qemu(qemu) => qemu.run(),
+            Self::Live(live) => live.run(),
             Self::Test { filter, thorough } => test::test(filter.as_deref(), *thorough),
             Self::Gdb(gdb) => gdb.run(),
             Self::Check(check) => check.run(),

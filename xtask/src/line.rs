@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::build::{TARGET, target_directory};
+use crate::device::{self, Kind};
 use crate::job::Job;
+use crate::status::Stop;
+use crate::{attach, flash};
 
 /// QEMU's program.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -56,6 +59,8 @@ pub struct Boot {
     pub hold: Option<PathBuf>,
     /// Offer a gdb stub at this address; unless held, the machine starts stopped.
     pub gdb: Option<String>,
+    /// Serve a console of commands on QEMU's own stdin, with QMP at this absolute path.
+    pub live: Option<PathBuf>,
 }
 
 impl Boot {
@@ -63,28 +68,54 @@ impl Boot {
     #[must_use]
     pub fn main_job(job: Job) -> Self {
         let image = if job.broken.is_some() { Image::Test } else { Image::Kernel };
-        Self { image, job, test: None, plan: false, trace: false, hold: None, gdb: None }
+        Self { image, job, test: None, plan: false, trace: false, hold: None, gdb: None, live: None }
+    }
+
+    /// A machine whose device memory comes and goes, with QMP at this absolute path.
+    #[must_use]
+    pub fn live(job: Job, qmp: PathBuf) -> Self {
+        Self { live: Some(qmp), ..Self::main_job(Job { live: true, ..job }) }
+    }
+
+    /// Makes the files that QEMU's command line names and that are not there yet.
+    ///
+    /// # Errors
+    /// A file that holds device memory can't be what it must be, or the image for the flash can't be written.
+    pub fn prepare(&self) -> Result<(), Stop> {
+        device::file::make(&self.job.devices())?;
+        if self.boots_from_flash() { flash::make(&self.image.path()) } else { Ok(()) }
+    }
+
+    fn boots_from_flash(&self) -> bool {
+        self.job.devices().iter().any(|device| device.kind.needs_acpi())
     }
 
     /// The words of QEMU's command line.
     #[must_use]
     pub fn line(&self) -> Vec<String> {
-        let Self { job, hold, gdb, .. } = self;
+        let Self { job, hold, gdb, live, .. } = self;
         let bytes = job.backed_bytes();
         let el2 = if job.virtualization { "virtualization=on," } else { "" };
+        let nvdimm = if job.has(Kind::Nvdimm) { "nvdimm=on," } else { "" };
         let mut line = format!(
-            "{QEMU} -nodefaults -display none -nic none -machine virt,gic-version=3,{el2}memory-backend=ram \
-             -object memory-backend-ram,id=ram,size={bytes}B,reserve=off -m {bytes}B -cpu {} -smp 1 -no-reboot \
+            "{QEMU} -nodefaults -display none -nic none -machine virt,gic-version=3,{el2}{nvdimm}memory-backend=ram \
+             -object memory-backend-ram,id=ram,size={bytes}B,reserve=off -m {bytes}B{} -cpu {} -smp 1 \
              -serial stdio -semihosting-config enable=on,target=native",
+            attach::room(job),
             job.cpu.replace(' ', "")
         );
+        // A live machine may be reset.
+        line += if live.is_none() { " -no-reboot" } else { "" };
         line += if job.count { " -icount shift=0,sleep=off" } else { "" };
         line += if gdb.is_some() && hold.is_none() { " -S" } else { "" };
         line += &gdb.as_ref().map(|stub| format!(" -gdb tcp:{stub}")).unwrap_or_default();
         let mut words: Vec<_> = line.split(' ').map(str::to_owned).collect();
-        let qmp =
-            hold.iter().flat_map(|path| ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())]);
-        words.extend(qmp);
+        let monitor = |path: &PathBuf| ["-qmp".to_owned(), format!("unix:{},server=on,wait=off", path.display())];
+        words.extend(hold.iter().chain(live).flat_map(monitor));
+        words.extend(attach::devices(job));
+        if self.boots_from_flash() {
+            words.extend(["-bios".to_owned(), flash::path_of(&self.image.path()).display().to_string()]);
+        }
         words.extend(["-kernel".to_owned(), self.image.path().display().to_string()]);
         words.extend(["-append".to_owned(), self.boot_arguments()]);
         words
@@ -132,6 +163,28 @@ mod tests {
         let line = shell(&held.line());
         assert!(line.contains("-gdb tcp:127.0.0.1:4 -qmp 'unix:/tmp/a b,server=on,wait=off'"), "{line}");
         assert!(line.ends_with("hold=1'") && !line.contains(" -S "), "{line}");
+    }
+
+    #[test]
+    fn a_live_machine_has_a_monitor_and_may_be_reset() {
+        let machine = Boot::live(Job::from_flags("").unwrap(), "/tmp/q".into());
+        let line = shell(&machine.line());
+        assert!(line.contains("-m 268435456B,slots=16,maxmem=69793218560B -cpu"), "{line}");
+        assert!(
+            line.contains("-qmp unix:/tmp/q,server=on,wait=off -object memory-backend-ram,id=virtio-mem-memory"),
+            "{line}"
+        );
+        assert!(!line.contains("-no-reboot") && !line.contains("-bios") && line.contains(" live=1"), "{line}");
+        assert!(shell(&boot("").line()).contains(" -no-reboot "));
+    }
+
+    #[test]
+    fn a_machine_with_dimms_boots_the_flat_image_from_flash() {
+        let line = shell(&boot("--device nvdimm,size=1G --virtualization").line());
+        assert!(line.contains("virt,gic-version=3,virtualization=on,nvdimm=on,memory-backend=ram"), "{line}");
+        assert!(line.contains("release/kernel.bin -kernel ") && line.contains(" -bios "), "{line}");
+        let line = shell(&boot("--device pc-dimm").line());
+        assert!(line.contains(" -bios ") && !line.contains("nvdimm=on"), "{line}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Runs QEMU: streams its console, keeps the time limit, and says how the run ended.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -28,13 +28,17 @@ pub fn run(boot: &Boot, limit: Duration, hear: impl FnMut(&Run)) -> Result<Run, 
     let ended = qemu.listen(start, limit, &mut run, hear).and_then(|()| qemu.wait());
     run.end = match ended {
         Ok(status) => judge(status, &run, &qemu.complaint(), boot),
-        Err(Cut::Interrupt) => Stop { status: Status::Interrupted, why: "interrupted".to_owned() },
+        Err(Cut::Interrupt) => interrupted(),
         Err(Cut::TimeLimit) => out_of_time(limit, boot),
     };
     if !run.is_held() {
         run.elapsed = start.elapsed();
     }
     Ok(run)
+}
+
+fn interrupted() -> Stop {
+    Stop { status: Status::Interrupted, why: "interrupted".to_owned() }
 }
 
 fn out_of_time(limit: Duration, boot: &Boot) -> Stop {
@@ -53,25 +57,71 @@ enum Cut {
     TimeLimit,
 }
 
+/// What a console said in one tick.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line.
+    Line(String),
+    /// Nothing.
+    Nothing,
+    /// It is closed: QEMU is gone, or about to be.
+    Closed,
+}
+
 /// QEMU's process; killed when dropped.
 pub struct Qemu {
     child: Child,
+    /// The console's other direction, on a live machine.
+    keyboard: Option<ChildStdin>,
     console: Receiver<String>,
     complaints: Receiver<String>,
 }
 
 impl Qemu {
     pub fn start(boot: &Boot) -> Result<Self, Stop> {
+        boot.prepare()?;
         let words = boot.line();
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = if boot.live.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.args(&words[1..]).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         if boot.gdb.is_some() && boot.hold.is_none() {
             // Ctrl-C in gdb is for gdb.
             command.process_group(0);
         }
         let mut child = command.spawn().map_err(|error| Stop::machine(format!("cannot run {QEMU}: {error}")))?;
         let (console, complaints) = (lines_of(child.stdout.take()), lines_of(child.stderr.take()));
-        Ok(Self { child, console, complaints })
+        let keyboard = child.stdin.take();
+        Ok(Self { child, keyboard, console, complaints })
+    }
+
+    /// Says a line to the kernel. Who listens no more is heard to be gone soon.
+    pub fn say(&mut self, line: &str) {
+        if let Some(keyboard) = &mut self.keyboard {
+            let _ = writeln!(keyboard, "{line}").and_then(|()| keyboard.flush());
+        }
+    }
+
+    /// Waits a tick for a line of the console.
+    ///
+    /// # Errors
+    /// The user has interrupted us.
+    pub fn hear(&self) -> Result<Heard, Stop> {
+        let heard = match self.console.recv_timeout(TICK) {
+            Ok(line) => Heard::Line(line),
+            Err(RecvTimeoutError::Timeout) => Heard::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Heard::Closed,
+        };
+        go_on(true).map_err(|_| interrupted())?;
+        Ok(heard)
+    }
+
+    /// How a run ended whose console is closed.
+    pub fn ended(&mut self, run: &Run, boot: &Boot) -> Stop {
+        match self.wait() {
+            Ok(status) => judge(status, run, &self.complaint(), boot),
+            Err(Cut::Interrupt) => interrupted(),
+            Err(Cut::TimeLimit) => Stop::machine("QEMU closed its console and does not end"),
+        }
     }
 
     /// Kills QEMU and returns what was still unread on its console.

@@ -92,7 +92,7 @@ pub fn judge(status: ExitStatus, run: &Run, complaint: &str, boot: &Boot) -> Sto
 const TOO_HIGH: u64 = 32 << 40;
 
 fn is_too_high(boot: &Boot) -> bool {
-    boot.job.highest().end() > TOO_HIGH
+    boot.job.highest().end().is_some_and(|end| end > TOO_HIGH)
 }
 
 fn too_high(boot: &Boot) -> Stop {
@@ -103,12 +103,24 @@ fn too_high(boot: &Boot) -> Stop {
 /// QEMU's own refusals that come from our flags, with what to do.
 fn explain(complaint: &str, boot: &Boot) -> Stop {
     let (cpu, range, smaller) = (&boot.job.cpu, boot.job.highest().words(), boot.job.lower());
-    if complaint.contains("Addressing limited") {
+    let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
+    let window = boot.job.window();
+    if says(&["Addressing limited"]) {
         Stop::refused(format!("{range} lies beyond the physical range of {cpu} ({complaint}): {smaller}, or --cpu max"))
-    } else if complaint.contains("unable to find CPU model") {
+    } else if says(&["unable to find CPU model"]) {
         Stop::refused(format!("{complaint}: choose for instance --cpu neoverse-n1, cortex-a72 or max"))
-    } else if complaint.contains("Cannot allocate memory") || complaint.contains("expects a size") {
+    } else if says(&["Cannot allocate memory", "expects a size", "exceeds maximum file size"]) {
         Stop::refused(format!("this host cannot back memory up to the end of {range}: {smaller}"))
+    } else if says(&[
+        "can't add memory device",
+        "not enough space",
+        "could not find position",
+        "address range conflicts",
+    ]) {
+        let place = format!("leave at= away, or choose places at or above {window:#x} that do not meet");
+        Stop::refused(format!("{range} finds no place among QEMU's memory devices ({complaint}): {place}"))
+    } else if says(&["backing store", "unable to map", "larger than"]) {
+        Stop::refused(format!("QEMU can't use the file of a device ({complaint}): choose another file="))
     } else {
         Stop::machine(format!("QEMU ended at once: {complaint}"))
     }
@@ -187,6 +199,21 @@ mod tests {
         ] {
             let Stop { status, why } = ended(1 << 8, "", complaint);
             assert!(status == Status::Refused && why.contains(says), "{why}");
+        }
+        for (complaint, says) in [
+            (
+                "-device pc-dimm: can't add memory device [0x1:0x2], usable range for memory devices [..]",
+                "at or above 0x200000000",
+            ),
+            ("not enough space, currently 0x0 in use of total space for memory devices 0x7f0000000", "leave at= away"),
+            ("address range conflicts with memory device id='vm'", "that do not meet"),
+            ("could not find position in guest address space for memory device", "finds no place among"),
+            ("can't open backing store /nowhere/x for guest RAM: No such file", "choose another file="),
+            ("unable to map backing store for guest RAM: Invalid argument", "choose another file="),
+            ("backing store size 0x200000 does not match 'size' option 0x400000", "choose another file="),
+        ] {
+            let Stop { status, why } = ended(1 << 8, "", complaint);
+            assert!(status == Status::Refused && why.contains(says) && why.contains(complaint), "{why}");
         }
         assert!(ended(9, "", "").why.contains("signal: 9"));
     }

@@ -132,9 +132,7 @@ impl Show<'_> {
     /// The end of a run: shows it and saves its trace. The screen comes first; an object has the trace's fate in it.
     fn end(&self, run: &Run, file: Option<TraceFile>) -> Option<Saved> {
         if run.end.status == Status::Panic {
-            eprintln!("PANIC     {}", run.end.why);
-            let frames = symbols::backtrace(&self.boot.image.path(), run.frames());
-            run.after_panic().chain(frames.iter().map(String::as_str)).for_each(|line| eprintln!("  {line}"));
+            tell_panic(run, &run.end.why, self.boot);
         }
         if self.json {
             let saved = file.map(|file| file.save(run));
@@ -204,6 +202,13 @@ impl Show<'_> {
     }
 }
 
+/// Says on stderr why the kernel panicked, what it logged then, and who called whom.
+pub fn tell_panic(run: &Run, why: &str, boot: &Boot) {
+    eprintln!("PANIC     {why}");
+    let frames = symbols::backtrace(&boot.image.path(), run.frames());
+    run.after_panic().chain(frames.iter().map(String::as_str)).for_each(|line| eprintln!("  {line}"));
+}
+
 fn saved_line(events: usize, file: impl std::fmt::Display) -> String {
     let events = screen::plural(events as u64, "event");
     format!("trace     {events} in {file}, for `cargo xtask check`")
@@ -233,7 +238,7 @@ pub fn free_address() -> Result<String, Stop> {
 }
 
 /// A Unix socket's path has at most 107 bytes.
-fn socket_below(target: &Path) -> PathBuf {
+pub fn socket_below(target: &Path) -> PathBuf {
     let name = format!("qmp-{}.sock", std::process::id());
     let near = target.join(&name);
     if near.is_absolute() && near.as_os_str().len() < 100 { near } else { std::env::temp_dir().join(name) }

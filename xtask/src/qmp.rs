@@ -1,17 +1,36 @@
-//! A small client of QEMU's monitor (QMP): one command, one answer, over its Unix socket.
+//! A small client of QEMU's monitor (QMP) on its Unix socket: one command, one answer, and events in between.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::status::Stop;
 
+/// How long QEMU may think about a command.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A monitor that takes commands.
 #[derive(Debug)]
-pub struct Qmp(BufReader<UnixStream>);
+pub struct Qmp {
+    socket: UnixStream,
+    lines: Receiver<String>,
+    events: VecDeque<Value>,
+}
+
+/// Why a command has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QmpError {
+    /// QEMU refuses it, in its words.
+    Refused(String),
+    /// Nobody answers any more.
+    Gone(String),
+}
 
 impl Qmp {
     /// Connects and leaves the negotiation behind.
@@ -20,10 +39,15 @@ impl Qmp {
     /// Nobody listens at `socket`, or who listens is no QMP server.
     pub fn connect(socket: &Path) -> Result<Self, Stop> {
         let nobody = |error| Stop::machine(format!("no machine is held at {}: {error}", socket.display()));
-        let stream = UnixStream::connect(socket).map_err(nobody)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut monitor = Self(BufReader::new(stream));
-        monitor.read()?;
+        Self::greet(UnixStream::connect(socket).map_err(nobody)?)
+    }
+
+    fn greet(socket: UnixStream) -> Result<Self, Stop> {
+        let (sender, lines) = channel();
+        let pipe = BufReader::new(socket.try_clone()?);
+        std::thread::spawn(move || pipe.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut monitor = Self { socket, lines, events: VecDeque::new() };
+        monitor.read(Instant::now() + PATIENCE).map_err(|error| error.of("greeting"))?;
         monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
     }
@@ -33,17 +57,36 @@ impl Qmp {
     /// # Errors
     /// The command's error, or a broken connection.
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, Stop> {
+        self.ask(command, arguments).map_err(|error| error.of(command))
+    }
+
+    /// Runs a command and returns what it returns; events that come before it are kept.
+    ///
+    /// # Errors
+    /// The command's error, or a broken connection, apart.
+    pub fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value, QmpError> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
-        self.0.get_mut().write_all(line.as_bytes())?;
+        self.socket.write_all(line.as_bytes()).map_err(|error| QmpError::Gone(error.to_string()))?;
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut answer = self.read()?;
+            let mut answer = self.read(deadline).inspect_err(|_| {
+                // An answer that comes yet would be taken for the next command's.
+                let _ = self.socket.shutdown(Shutdown::Both);
+            })?;
             if let Some(value) = answer.get_mut("return") {
                 return Ok(value.take());
             }
             if let Some(error) = answer.get("error") {
-                return Err(Stop::machine(format!("QMP {command}: {error}")));
+                let words = error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+                return Err(QmpError::Refused(words));
             }
+            self.events.push_back(answer);
         }
+    }
+
+    /// The next event, if one comes before `deadline`. A connection that breaks has no more.
+    pub fn event(&mut self, deadline: Instant) -> Option<Value> {
+        self.events.pop_front().or_else(|| self.read(deadline).ok())
     }
 
     /// The 64-bit word at a physical address.
@@ -66,10 +109,27 @@ impl Qmp {
         self.execute("quit", &json!({})).map(drop)
     }
 
-    fn read(&mut self) -> Result<Value, Stop> {
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        serde_json::from_str(&line).map_err(|_| Stop::machine(format!("QMP: not an answer: {}", line.trim())))
+    fn read(&mut self, deadline: Instant) -> Result<Value, QmpError> {
+        let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => return Err(QmpError::Gone("no answer in time".to_owned())),
+            Err(RecvTimeoutError::Disconnected) => return Err(QmpError::Gone("the connection is closed".to_owned())),
+        };
+        serde_json::from_str(&line).map_err(|_| QmpError::Gone(format!("not an answer: {}", line.trim())))
+    }
+}
+
+impl Drop for Qmp {
+    fn drop(&mut self) {
+        // The thread that reads holds the socket too.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl QmpError {
+    fn of(self, command: &str) -> Stop {
+        let (Self::Refused(why) | Self::Gone(why)) = self;
+        Stop::machine(format!("QMP {command}: {why}"))
     }
 }
 
@@ -80,15 +140,24 @@ mod tests {
     /// A monitor that says `lines`, whatever it is asked.
     fn monitor(lines: &str) -> (Qmp, UnixStream) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        theirs.write_all(lines.as_bytes()).unwrap();
-        (Qmp(BufReader::new(ours)), theirs)
+        theirs.write_all(format!("{{\"QMP\": {{}}}}\n{{\"return\": {{}}}}\n{lines}").as_bytes()).unwrap();
+        (Qmp::greet(ours).unwrap(), theirs)
     }
 
     #[test]
-    fn events_between_command_and_answer_are_skipped() {
-        let (mut monitor, _open) =
+    fn events_between_command_and_answer_are_kept_for_later() {
+        let (mut monitor, mut theirs) =
             monitor("{\"event\": \"STOP\"}\n{\"return\": \"0000000040201000: 0x00e8000100010703\\r\\n\"}\n");
         assert_eq!(monitor.read_physical(0x4020_1000), Ok(0x00e8_0001_0001_0703));
+        let now = Instant::now();
+        assert_eq!(monitor.event(now), Some(json!({ "event": "STOP" })));
+        assert_eq!(monitor.event(now), None);
+        theirs.write_all(b"{\"event\": \"RESET\"}\n").unwrap();
+        assert_eq!(
+            monitor.event(now + PATIENCE),
+            Some(json!({ "event": "RESET" })),
+            "waiting for an event closes nothing"
+        );
     }
 
     #[test]
@@ -97,11 +166,19 @@ mod tests {
             ("{\"error\": {\"desc\": \"no such command\"}}\n", "no such command"),
             ("{\"return\": \"Cannot access memory\"}\n", "Cannot access memory"),
             ("hello\n", "not an answer: hello"),
-            ("", "not an answer"),
+            ("", "the connection is closed"),
         ] {
             let (mut monitor, theirs) = monitor(answer);
-            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            theirs.shutdown(Shutdown::Write).unwrap();
             assert!(monitor.read_physical(0).unwrap_err().why.contains(says), "{answer}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_is_told_from_a_monitor_that_is_gone() {
+        let (mut monitor, theirs) = monitor("{\"error\": {\"desc\": \"no\"}}\n");
+        assert_eq!(monitor.ask("stop", &json!({})), Err(QmpError::Refused("no".to_owned())));
+        drop(theirs);
+        assert!(matches!(monitor.ask("stop", &json!({})), Err(QmpError::Gone(_))));
     }
 }

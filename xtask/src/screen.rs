@@ -70,7 +70,7 @@ fn not_here() -> String {
     row("not here", hidden)
 }
 
-fn row(name: &str, text: &str) -> String {
+pub fn row(name: &str, text: &str) -> String {
     format!("{BOLD}{name:<9}{BOLD:#} {text}")
 }
 
@@ -241,7 +241,7 @@ fn removal(remove: Option<&Cost>) -> String {
 }
 
 /// On how many of `leaves` vmemmap leaves AT agreed with the plan; there are none where boot's struct pages serve.
-fn agree(at_plan: u64, leaves: u64) -> String {
+pub fn agree(at_plan: u64, leaves: u64) -> String {
     if leaves == 0 { "boot's struct pages serve".to_owned() } else { format!("{at_plan}/{leaves} leaves: AT = plan") }
 }
 
@@ -338,7 +338,7 @@ pub fn plural(count: u64, thing: &str) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures of three digits")]
-fn per(part: u64, whole: u64) -> f64 {
+pub fn per(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 

@@ -160,8 +160,7 @@ impl<R: Registers> Dimms<R> {
         let remove = flags & REMOVE != 0;
         match (self.slots[slot], dimm) {
             (Slot::Ours(range), dimm) => {
-                // The insert event of ours was cleared: with one, it is another DIMM at the same place.
-                let there = dimm.and_then(Dimm::range) == Some(range) && flags & INSERT == 0;
+                let there = is_there(range, dimm, flags);
                 let change = Change::AskedBack(range);
                 Ok((remove || !there).then_some(Told { slot, change, there }))
             }
@@ -211,24 +210,25 @@ impl<R: Registers> Dimms<R> {
         }
     }
 
-    /// What became of a DIMM that was asked back.
-    fn give_back(&mut self, told: Told, range: PhysRange, answer: Answer) -> Result<(), Error> {
-        let Told { slot, there, .. } = told;
-        match (answer, there) {
-            (Answer::Done, true) => self.eject(slot, range.start()),
-            (Answer::Refused, true) => {
-                self.registers.write8(FLAGS, REMOVE);
-                self.tell(Event::EjectionRequest, Status::DeviceBusy);
-                Ok(())
-            }
-            (Answer::Done, false) => {
-                self.slots[slot] = Slot::Free;
-                // What is there instead, if anything, has had its interrupt.
-                self.next = slot;
-                Err(Error::Gone { slot, range })
-            }
-            (Answer::Refused, false) => Err(Error::Gone { slot, range }),
+    /// A DIMM of ours that was asked back is in use.
+    fn keep(&mut self, told: Told, range: PhysRange) -> Result<(), Error> {
+        if !told.there {
+            return Err(Error::Gone { slot: told.slot, range });
         }
+        self.registers.write8(FLAGS, REMOVE);
+        self.tell(Event::EjectionRequest, Status::DeviceBusy);
+        Ok(())
+    }
+
+    /// A DIMM of ours is not in use any more.
+    fn let_go(&mut self, slot: usize, range: PhysRange, there: bool) -> Result<(), Error> {
+        if there {
+            return self.eject(slot, range.start());
+        }
+        self.slots[slot] = Slot::Free;
+        // What is there instead, if anything, has had its interrupt.
+        self.next = self.next.min(slot);
+        Err(Error::Gone { slot, range })
     }
 
     /// What is in `slot`, and its flags. The slot stays selected.
@@ -298,8 +298,31 @@ impl<R: Registers> DeviceMemory for Dimms<R> {
                 self.tell(Event::DeviceCheck, Status::Success);
             }
             (Change::Appeared(_), Answer::Refused) => self.tell(Event::DeviceCheck, Status::Failure),
-            (Change::AskedBack(range), answer) => self.give_back(told, range, answer)?,
+            (Change::AskedBack(range), Answer::Done) => self.let_go(told.slot, range, told.there)?,
+            (Change::AskedBack(range), Answer::Refused) => self.keep(told, range)?,
         }
         Ok(())
     }
+
+    /// As the trait says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEjected`] and [`Error::Gone`].
+    ///
+    /// # Panics
+    ///
+    /// If `range` is none that was added.
+    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
+        let ours = self.slots.iter().position(|slot| *slot == Slot::Ours(range));
+        let slot = ours.expect("a range that was added");
+        let (dimm, flags) = self.read(slot);
+        Ok(self.let_go(slot, range, is_there(range, dimm, flags))?)
+    }
+}
+
+/// Whether `range`, which is ours, is what a slot holds. The insert event of ours was cleared: with one, it is another
+/// DIMM at the same place.
+fn is_there(range: PhysRange, dimm: Option<Dimm>, flags: u8) -> bool {
+    dimm.and_then(Dimm::range) == Some(range) && flags & INSERT == 0
 }

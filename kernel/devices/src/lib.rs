@@ -13,8 +13,10 @@ mod bytes;
 pub mod dimm;
 mod error;
 pub mod fw_cfg;
+pub mod ged;
 pub mod info_block;
 pub mod nfit;
+pub mod virtio_mem;
 
 pub use error::DeviceError;
 
@@ -42,6 +44,16 @@ pub trait DeviceMemory {
     ///
     /// As [`poll`](Self::poll): what was agreed could not be told.
     fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError>;
+
+    /// Takes back `range`, which had appeared, was added, and was removed although the device did not ask.
+    ///
+    /// # Errors
+    ///
+    /// As [`poll`](Self::poll): the device keeps it plugged, and nobody uses it.
+    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
+        let _ = range;
+        Ok(())
+    }
 
     /// Bytes at the start of each of its ranges that are the device's own, and hold no struct pages.
     fn reserve_bytes(&self) -> u64 {

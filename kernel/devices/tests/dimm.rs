@@ -72,6 +72,12 @@ impl Scene {
         }
     }
 
+    /// Removes `range` of its own accord.
+    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
+        self.board.borrow_mut().added.retain(|known| *known != range);
+        self.dimms.give_back(range)
+    }
+
     /// A round with the same answer to everything: what it brought, and the errors.
     fn round(&mut self, answer: Answer) -> (Vec<Change>, Vec<DeviceError>) {
         for _ in 0..4 * PRESENT {
@@ -117,6 +123,35 @@ fn a_dimm_that_is_asked_back_is_ejected_after_its_removal() {
     assert_eq!(scene.round(Answer::Done), (vec![Change::AskedBack(range(0x8000_0000, 2 * MIB))], vec![]));
     assert_eq!(scene.board.borrow().slots[0].flags, 0);
     assert_eq!(scene.round(Answer::Done), (vec![], vec![]));
+}
+
+#[test]
+fn a_dimm_that_nobody_asked_for_can_be_given_back() {
+    let mut scene = Scene::new();
+    scene.board.borrow_mut().insert(4, 0x9000_0000, 2 * MIB);
+    scene.board.borrow_mut().insert(5, 0x8000_0000, 2 * MIB);
+    scene.round(Answer::Done);
+    assert_eq!(scene.give_back(range(0x8000_0000, 2 * MIB)), Ok(()));
+    assert_eq!((scene.board.borrow().slots[4].flags, scene.board.borrow().slots[5].flags), (1, 0));
+    assert_eq!(scene.round(Answer::Done), (vec![], vec![]));
+}
+
+#[test]
+fn a_dimm_that_is_gone_when_it_is_given_back_is_spoken_of() {
+    let mut scene = Scene::new();
+    scene.board.borrow_mut().insert(4, 0x8000_0000, 2 * MIB);
+    scene.round(Answer::Done);
+    scene.board.borrow_mut().pull(4);
+    scene.board.borrow_mut().insert(0, 0x9000_0000, 2 * MIB);
+    let range = range(0x8000_0000, 2 * MIB);
+    assert_eq!(scene.give_back(range), Err(Error::Gone { slot: 4, range }.into()));
+    assert_eq!(scene.round(Answer::Done).0.len(), 1, "slots before it are looked at too");
+}
+
+#[test]
+#[should_panic(expected = "a range that was added")]
+fn to_give_back_what_was_not_added_is_the_callers_mistake() {
+    let _ = Scene::new().dimms.give_back(range(0, 2 * MIB));
 }
 
 #[test]
@@ -299,6 +334,8 @@ enum Event {
     AskBack(usize),
     /// The host breaks the rules.
     Pull(usize),
+    /// The caller gives back what it added first.
+    GiveBack,
     /// The driver is polled once, and answered; meanwhile the host may ask for a DIMM.
     Poll { done: bool, meanwhile: Option<usize> },
 }
@@ -310,6 +347,7 @@ fn event(lawful: bool) -> impl Strategy<Value = Event> {
         3 => insert.prop_map(|(slot, units, wrong)| Event::Insert { slot, units, wrong }),
         3 => slot().prop_map(Event::AskBack),
         u32::from(!lawful) => slot().prop_map(Event::Pull),
+        1 => Just(Event::GiveBack),
         6 => (any::<bool>(), prop::option::of(slot())).prop_map(|(done, meanwhile)| Event::Poll { done, meanwhile }),
     ]
 }
@@ -324,6 +362,12 @@ impl Scene {
             // Of an empty slot too: QEMU keeps a request that came too late.
             Event::AskBack(slot) => board.ask_back(slot),
             Event::Pull(slot) => board.pull(slot),
+            Event::GiveBack => {
+                let first = board.added.first().copied();
+                drop(board);
+                let refused = first.and_then(|range| self.give_back(range).err());
+                self.errors.extend(refused);
+            }
             Event::Insert { .. } => {}
             Event::Poll { done, meanwhile } => {
                 drop(board);

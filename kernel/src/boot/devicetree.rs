@@ -1,4 +1,8 @@
-//! What the device tree says: the console, the boot arguments, RAM, and how to call PSCI.
+//! What the device tree says: the console, the boot arguments, RAM, how to call PSCI, and where devices are.
+
+mod pci;
+
+pub use pci::{Aperture, PciHost};
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
@@ -6,6 +10,7 @@ use dtoolkit::{Node, Property};
 use vmemmap::addr::{PhysAddr, PhysRange};
 
 use super::image;
+use super::info::BootInfo;
 use super::ranges::Ranges;
 use super::refuse::Refusal;
 use crate::exit::Conduit;
@@ -14,14 +19,14 @@ use crate::pointer;
 const MAGIC: u32 = 0xd00d_feed;
 const GIB: u64 = 1 << 30;
 
-/// The device tree that the machine passes: at `x0` (the value of that register at entry), or, where nothing is passed
-/// (QEMU with an ELF image), at the start of RAM, a multiple of 1 GiB.
+/// The device tree that the machine passes.
 pub struct DeviceTree {
     tree: Fdt<'static>,
 }
 
 impl DeviceTree {
-    /// Finds and checks it. Must run before the MMU is on.
+    /// Finds and checks it: at `x0` (the value of that register at entry), or, where nothing is passed (QEMU with an ELF
+    /// image), at the start of RAM, a multiple of 1 GiB. Must run before the MMU is on.
     ///
     /// # Errors
     ///
@@ -36,7 +41,24 @@ impl DeviceTree {
         tree.map(|tree| Self { tree }).map_err(|_| Refusal::DeviceTree("it does not parse"))
     }
 
-    /// Where it lies.
+    /// The one that boot found, through the linear map.
+    ///
+    /// # Panics
+    ///
+    /// If it has changed since boot: nobody writes it.
+    #[must_use]
+    pub fn again(boot: &BootInfo) -> Self {
+        let start = boot.layout.linear_address(boot.device_tree.start());
+        // SAFETY: boot found it there, and left it out of the free RAM.
+        let tree = unsafe { Fdt::from_raw(pointer::at(start.value())) };
+        Self { tree: tree.expect("it parsed at boot") }
+    }
+
+    /// Where it lies, with the MMU off.
+    ///
+    /// # Panics
+    ///
+    /// Never: what is in memory does not wrap.
     #[must_use]
     pub fn range(&self) -> PhysRange {
         let data = self.tree.data();
@@ -47,10 +69,37 @@ impl DeviceTree {
     /// The physical address of the PL011 that `/chosen/stdout-path` names.
     #[must_use]
     pub fn console(&self) -> Option<PhysAddr> {
+        registers(self.console_node()?)
+    }
+
+    /// The interrupt of that PL011: its number at the GIC.
+    #[must_use]
+    pub fn console_interrupt(&self) -> Option<u32> {
+        interrupt(self.console_node()?)
+    }
+
+    fn console_node(&self) -> Option<FdtNode<'static>> {
         let path = self.chosen("stdout-path")?;
         let path = path.split(':').next()?;
         let node = self.tree.find_node(self.alias(path).unwrap_or(path))?;
-        node.is_compatible("arm,pl011").then(|| registers(node))?
+        node.is_compatible("arm,pl011").then_some(node)
+    }
+
+    /// Where the `GICv3` is: its distributor, and its first region of redistributors.
+    #[must_use]
+    pub fn gic(&self) -> Option<[PhysRange; 2]> {
+        let node = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
+        let mut ranges = node.reg().ok()??.map(|entry| {
+            let (start, bytes) = (entry.address::<u64>().ok()?, entry.size::<u64>().ok()?);
+            PhysRange::new(PhysAddr::new(start), bytes)
+        });
+        Some([ranges.next()??, ranges.next()??])
+    }
+
+    /// The registers of QEMU's `fw_cfg`.
+    #[must_use]
+    pub fn fw_cfg(&self) -> Option<PhysAddr> {
+        registers(self.tree.root().children().find(|node| node.is_compatible("qemu,fw-cfg-mmio"))?)
     }
 
     /// The boot arguments; none if there are none.
@@ -106,6 +155,19 @@ fn add_memory(node: FdtNode, ram: &mut Ranges) -> Result<(), Refusal<'static>> {
 fn registers(node: FdtNode) -> Option<PhysAddr> {
     let first = node.reg().ok()??.next()?;
     first.address::<u64>().ok().map(PhysAddr::new)
+}
+
+/// The number at the GIC of a node's first interrupt: a shared one (type 0, from 32 on) or one of the CPU's own (type 1, from
+/// 16 on).
+fn interrupt(node: FdtNode) -> Option<u32> {
+    let interrupts = node.property("interrupts")?;
+    let (cells, _) = interrupts.value().as_chunks();
+    let cell = |index: usize| cells.get(index).copied().map(u32::from_be_bytes);
+    match cell(0)? {
+        0 => cell(1)?.checked_add(32),
+        1 => cell(1)?.checked_add(16),
+        _ => None,
+    }
 }
 
 fn text(node: FdtNode<'static>, property: &str) -> Option<&'static str> {

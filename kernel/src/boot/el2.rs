@@ -4,8 +4,8 @@ use core::arch::asm;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{
-    CNTHCTL_EL2, CNTVOFF_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, MDCR_EL2, MIDR_EL1,
-    MPIDR_EL1, Readable, VMPIDR_EL2, VTTBR_EL2, Writeable,
+    CNTHCTL_EL2, CNTVOFF_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, MDCR_EL2,
+    MIDR_EL1, MPIDR_EL1, Readable, VMPIDR_EL2, VTTBR_EL2, Writeable,
 };
 
 /// `CPTR_EL2` without a trap, its RES1 bits set.
@@ -20,6 +20,7 @@ extern "C" fn prepare_el1() {
     VTTBR_EL2.set(0);
     give_timers();
     give_performance_monitor();
+    give_interrupts();
     VMPIDR_EL2.set(MPIDR_EL1.get());
     // SAFETY: EL1 sees this CPU as it is, and nothing that it does is trapped. No memory is touched.
     unsafe {
@@ -42,6 +43,28 @@ fn give_performance_monitor() {
         _ => pmcr() >> 11 & 0x1f,
     };
     MDCR_EL2.write(MDCR_EL2::HPMN.val(counters));
+}
+
+/// EL1 gets the GIC's CPU interface, if it is one of system registers: physical interrupts, and no virtual ones.
+fn give_interrupts() {
+    const SYSTEM_REGISTERS_HERE_AND_BELOW: u64 = 0b1001;
+    const GIC: u64 = 0xf << 24;
+    if ID_AA64PFR0_EL1.get() & GIC == 0 {
+        return;
+    }
+    // SAFETY: the registers exist: ICC_SRE_EL2 (SRE and Enable), and ICH_HCR_EL2, where 0 is no trap.
+    unsafe {
+        asm!(
+            "mrs {value}, s3_4_c12_c9_5",
+            "orr {value}, {value}, {bits}",
+            "msr s3_4_c12_c9_5, {value}",
+            "isb",
+            "msr s3_4_c12_c11_0, xzr",
+            value = out(reg) _,
+            bits = in(reg) SYSTEM_REGISTERS_HERE_AND_BELOW,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
 }
 
 fn pmcr() -> u64 {

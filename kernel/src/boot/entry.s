@@ -24,12 +24,36 @@ _start:
 
     .global image_link
 image_link:
-    .quad   IMAGE_LINK              // an absolute symbol: no relocation
+    .quad   IMAGE_LINK              // absolute symbols: no relocation
+image_load:
+    .quad   IMAGE_LOAD
+image_file_bytes:
+    .quad   IMAGE_FILE_BYTES
 
 entry:
     msr     daifset, #0xf
     mov     x19, x0
     adrp    x20, _start
+    cbnz    x20, in_ram
+
+// At address 0 there is flash: the image is the machine's firmware, which QEMU wants before it gives the machine an ACPI
+// device. It copies itself to RAM and starts again there; the device tree is at the start of RAM.
+    ldr     x1, image_load
+    ldr     x2, image_file_bytes
+    add     x2, x1, x2
+1:  ldp     x3, x4, [x20], #16
+    stp     x3, x4, [x1], #16
+    cmp     x1, x2
+    b.lo    1b
+    dsb     sy
+    ic      iallu
+    dsb     sy
+    isb
+    mov     x0, xzr
+    ldr     x1, image_load
+    br      x1
+
+in_ram:
     ldr     x21, image_link
     sub     x21, x20, x21
     mrs     x22, CurrentEL

@@ -23,6 +23,8 @@ mod switch;
 mod tables;
 
 pub use cpu::{Cpu, ips};
+pub use devicetree::{Aperture, DeviceTree, PciHost};
 pub use info::{BootInfo, Registers, info};
 pub use ranges::{MAX_RANGES, Ranges, TooManyRanges};
 pub use refuse::{Refusal, refuse};
+pub use tables::CONSOLE_WINDOW;

@@ -1,4 +1,4 @@
-//! The device memory that the boot arguments name: ranges, where the struct pages of each go, and in which order the
+//! The device memory that the boot arguments name: its sources, where the struct pages of each go, and in which order the
 //! ranges are taken away.
 
 use core::fmt;
@@ -7,18 +7,36 @@ use vmemmap::addr::PhysAddr;
 
 use super::number;
 
-/// How many ranges of device memory a run can have.
+/// How many sources of device memory a run can have.
 pub const MOST_DEVICES: usize = 8;
 
-/// A range as the user gave it: it may be empty, wrap or lie anywhere.
+/// A source of device memory, as the user gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Device {
-    /// Its first byte.
-    pub base: PhysAddr,
-    /// Its length in bytes.
-    pub bytes: u64,
+    /// Where its memory comes from.
+    pub source: Source,
     /// Where its struct pages lie; as all others' if nothing is said.
     pub memmap: Option<Memmap>,
+}
+
+/// Where device memory comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A part of the machine's memory. It may be empty, wrap or lie anywhere.
+    CarveOut {
+        /// Its first byte.
+        base: PhysAddr,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// The next virtio-mem device on the PCI bus.
+    VirtioMem,
+    /// The machine's slots for DIMMs.
+    PcDimm,
+    /// The next ivshmem device on the PCI bus.
+    Ivshmem,
+    /// The next range of persistent memory in the NFIT.
+    Nvdimm,
 }
 
 /// Where the struct pages of a device range lie.
@@ -81,7 +99,8 @@ pub type RemoveOrder = PerDevice<u8>;
 
 impl RemoveOrder {
     /// Whether each of `devices` devices is named once.
-    pub(super) fn is_of(&self, devices: usize) -> bool {
+    #[must_use]
+    pub fn is_of(&self, devices: usize) -> bool {
         let named = |device: usize| self.as_slice().iter().any(|&number| usize::from(number) == device);
         self.length == devices && (0..devices).all(named)
     }
@@ -96,14 +115,21 @@ impl fmt::Display for RemoveOrder {
     }
 }
 
-/// `BASE,BYTES` or `BASE,BYTES,MEMMAP`.
+/// `BASE,BYTES` or the kind of a device, then perhaps `,MEMMAP`.
 pub(super) fn device(value: &str) -> Option<Device> {
-    let (base, rest) = value.split_once(',')?;
-    let (bytes, memmap) = match rest.split_once(',') {
-        Some((bytes, memmap)) => (bytes, Some(memmap_of_device(memmap)?)),
-        None => (rest, None),
+    let mut words = value.split(',');
+    let source = match words.next()? {
+        "virtio-mem" => Source::VirtioMem,
+        "pc-dimm" => Source::PcDimm,
+        "ivshmem" => Source::Ivshmem,
+        "nvdimm" => Source::Nvdimm,
+        base => Source::CarveOut { base: PhysAddr::new(number(base)?), bytes: number(words.next()?)? },
     };
-    Some(Device { base: PhysAddr::new(number(base)?), bytes: number(bytes)?, memmap })
+    let memmap = match words.next() {
+        Some(memmap) => Some(memmap_of_device(memmap)?),
+        None => None,
+    };
+    words.next().is_none().then_some(Device { source, memmap })
 }
 
 fn memmap_of_device(value: &str) -> Option<Memmap> {

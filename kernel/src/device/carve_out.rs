@@ -3,26 +3,29 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use vmemmap::addr::PhysRange;
+use devices::{Answer, Change, DeviceError, DeviceMemory};
+use vmemmap::addr::{PhysAddr, PhysRange};
 
-use super::DeviceMemory;
 use crate::boot::BootInfo;
-use crate::config::{Device, Memmap};
+use crate::config::Source;
 
-/// A carve-out of the boot arguments.
+/// A carve-out of the boot arguments. It is there from the start, and asks for nothing back.
 #[derive(Clone, Copy, Debug)]
 pub struct CarveOut {
-    range: PhysRange,
-    memmap: Memmap,
+    /// The range, until it has been told.
+    untold: Option<PhysRange>,
 }
 
 /// Why a carve-out is none.
 #[derive(Clone, Copy, Debug)]
 pub enum CarveOutError {
-    /// The boot arguments name none.
-    None,
     /// Its end does not fit in 64 bits.
-    Wraps(Device),
+    Wraps {
+        /// Its first byte.
+        base: PhysAddr,
+        /// Its length in bytes.
+        bytes: u64,
+    },
     /// It overlaps RAM.
     Ram {
         /// What was asked.
@@ -42,8 +45,7 @@ pub enum CarveOutError {
 impl fmt::Display for CarveOutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("no device memory: give device=BASE,BYTES"),
-            Self::Wraps(Device { base, bytes, .. }) => {
+            Self::Wraps { base, bytes } => {
                 write!(
                     f,
                     "device memory of {bytes:#x} bytes at {base} wraps around the address space; choose a lower base or a smaller size"
@@ -61,30 +63,31 @@ impl fmt::Display for CarveOutError {
     }
 }
 
-impl CarveOut {
-    /// The carve-outs that the boot arguments name, in their order.
-    ///
-    /// # Errors
-    ///
-    /// [`CarveOutError`] if they name none, or one that can't be.
-    pub fn all(boot: &BootInfo) -> Result<Vec<Self>, CarveOutError> {
-        let mut all: Vec<Self> = Vec::new();
-        for device in boot.config.devices.as_slice() {
-            let new = Self::of(boot, device)?;
-            if let Some(first) = all.iter().find(|other| other.range.overlaps(new.range)) {
-                return Err(CarveOutError::Overlap { first: first.range, second: new.range });
-            }
-            all.push(new);
+/// Checks the carve-outs that the boot arguments name.
+///
+/// # Errors
+///
+/// [`CarveOutError`] for the first that can't be.
+pub fn check(boot: &BootInfo) -> Result<(), CarveOutError> {
+    let mut all: Vec<PhysRange> = Vec::new();
+    for device in boot.config.devices.as_slice() {
+        let Source::CarveOut { base, bytes } = device.source else { continue };
+        let range = PhysRange::new(base, bytes).ok_or(CarveOutError::Wraps { base, bytes })?;
+        if let Some(&ram) = boot.ram.as_slice().iter().find(|ram| ram.overlaps(range)) {
+            return Err(CarveOutError::Ram { device: range, ram });
         }
-        if all.is_empty() { Err(CarveOutError::None) } else { Ok(all) }
+        if let Some(&first) = all.iter().find(|other| other.overlaps(range)) {
+            return Err(CarveOutError::Overlap { first, second: range });
+        }
+        all.push(range);
     }
+    Ok(())
+}
 
-    fn of(boot: &BootInfo, device: &Device) -> Result<Self, CarveOutError> {
-        let range = PhysRange::new(device.base, device.bytes).ok_or(CarveOutError::Wraps(*device))?;
-        match boot.ram.as_slice().iter().find(|ram| ram.overlaps(range)) {
-            Some(&ram) => Err(CarveOutError::Ram { device: range, ram }),
-            None => Ok(Self { range, memmap: boot.config.memmap_of(device) }),
-        }
+impl CarveOut {
+    /// The carve-out of `bytes` bytes from `base` on, which has been [checked](check).
+    pub const fn new(base: PhysAddr, bytes: u64) -> Self {
+        Self { untold: PhysRange::new(base, bytes) }
     }
 }
 
@@ -93,11 +96,11 @@ impl DeviceMemory for CarveOut {
         "carve-out"
     }
 
-    fn range(&self) -> PhysRange {
-        self.range
+    fn poll(&mut self) -> Result<Option<Change>, DeviceError> {
+        Ok(self.untold.take().map(Change::Appeared))
     }
 
-    fn memmap(&self) -> Memmap {
-        self.memmap
+    fn agree(&mut self, _: Change, _: Answer) -> Result<(), DeviceError> {
+        Ok(())
     }
 }

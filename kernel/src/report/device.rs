@@ -13,7 +13,6 @@ use vmemmap::vmemmap::{Memmap, Storage};
 
 use super::json::Object;
 use crate::boot::BootInfo;
-use crate::device::DeviceMemory;
 use crate::measure::Phases;
 use crate::prove::{self, Gone, Leaf, leaf_vas};
 
@@ -86,8 +85,10 @@ impl Shown {
 /// What an operation cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cost {
-    /// Events, counted on an identical operation.
-    pub events: Count,
+    /// Struct pages of the range.
+    pub struct_pages: u64,
+    /// Events, if they were counted: on an identical operation where instructions were counted too.
+    pub events: Option<Count>,
     /// Tables taken or freed.
     pub tables: u64,
     /// RAM taken or given back, in bytes, section records apart.
@@ -96,16 +97,38 @@ pub struct Cost {
     pub altmap_bytes: u64,
     /// RAM that section records took, in bytes.
     pub section_bytes: u64,
-    /// Instructions in all and by phase, if they were counted.
-    pub instructions: Option<(u64, Phases)>,
+    /// Instructions in all, if they were counted, and by phase, if those were.
+    pub instructions: Option<(u64, Option<Phases>)>,
+}
+
+impl Cost {
+    /// What the host is told of it.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        let events = |count: fn(Count) -> u64| self.events.map(count);
+        Object::with(|object| {
+            object.value("struct_pages", self.struct_pages);
+            object.optional("descriptor_writes", events(|events| events.descriptor_writes));
+            object.optional("dsb", events(|events| events.dsb));
+            object.optional("isb", events(|events| events.isb));
+            object.optional("tlbi", events(|events| events.tlbi));
+            object.value("table_frames", self.tables);
+            object.value("ram_bytes", self.ram_bytes);
+            object.value("altmap_bytes", self.altmap_bytes);
+            object.value("section_bytes", self.section_bytes);
+            object.optional("instructions", self.instructions.map(|(total, phases)| instructions(total, phases)));
+        })
+    }
 }
 
 /// One device.
 pub struct DeviceReport<'a> {
     /// What boot found.
     pub boot: &'a BootInfo,
-    /// The device.
-    pub device: &'a dyn DeviceMemory,
+    /// Where the device comes from.
+    pub source: &'static str,
+    /// Its memory.
+    pub range: PhysRange,
     /// The altmap after the add.
     pub altmap: Option<Altmap>,
     /// The vmemmap.
@@ -125,8 +148,8 @@ pub struct DeviceReport<'a> {
 impl DeviceReport<'_> {
     /// Everything but the proof.
     pub(super) fn tell(&self, report: &mut Object) {
-        let (range, layout) = (self.device.range(), &self.boot.layout);
-        report.value("device", source(self.device));
+        let (range, layout) = (self.range, &self.boot.layout);
+        report.value("device", source(self.source, self.range));
         report.optional("altmap", self.altmap.as_ref().map(altmap));
         report.value(
             "memmap",
@@ -142,46 +165,30 @@ impl DeviceReport<'_> {
                 object.optional("first", self.linear.first.first().map(leaf));
             }),
         );
-        report.value("add", self.cost(&self.add));
-        report.optional("remove", self.remove.as_ref().map(|cost| self.cost(cost)));
-    }
-
-    fn cost(&self, cost: &Cost) -> Object {
-        Object::with(|object| {
-            object.value("struct_pages", self.device.range().bytes() >> self.boot.config.granule.shift());
-            object.value("descriptor_writes", cost.events.descriptor_writes);
-            object.value("dsb", cost.events.dsb);
-            object.value("isb", cost.events.isb);
-            object.value("tlbi", cost.events.tlbi);
-            object.value("table_frames", cost.tables);
-            object.value("ram_bytes", cost.ram_bytes);
-            object.value("altmap_bytes", cost.altmap_bytes);
-            object.value("section_bytes", cost.section_bytes);
-            object.optional("instructions", cost.instructions.map(|(total, phases)| instructions(total, phases)));
-        })
+        report.value("add", self.add.object());
+        report.optional("remove", self.remove.as_ref().map(Cost::object));
     }
 
     /// What was proved of it.
     pub(super) fn tell_proof(&self, proof: &mut Object) {
         proof.value("leaves", self.proved.0);
         proof.value("leaves_at_plan", self.proved.1);
-        proof.optional(
-            "fault",
-            self.gone.map(|gone| {
-                Object::with(|object| {
-                    object.hex("far", gone.far.value());
-                    object.value("level", gone.level);
-                })
-            }),
-        );
+        proof.optional("fault", self.gone.map(fault));
     }
 }
 
-/// Where a device comes from, and its range.
-pub(super) fn source(device: &dyn DeviceMemory) -> Object {
-    let range: PhysRange = device.range();
+/// The fault of a load after a removal.
+pub(crate) fn fault(gone: Gone) -> Object {
     Object::with(|object| {
-        object.text("source", device.source());
+        object.hex("far", gone.far.value());
+        object.value("level", gone.level);
+    })
+}
+
+/// Where a device comes from, and its range.
+pub(super) fn source(source: &str, range: PhysRange) -> Object {
+    Object::with(|object| {
+        object.text("source", source);
         object.hex("base", range.start().value());
         object.value("size", range.bytes());
     })
@@ -220,12 +227,14 @@ fn map(object: &mut Object, va: VirtRange, shown: &Shown) {
     object.optional("last", shown.last.as_ref().map(leaf));
 }
 
-fn instructions(total: u64, phases: Phases) -> Object {
+fn instructions(total: u64, phases: Option<Phases>) -> Object {
     Object::with(|object| {
         object.value("total", total);
-        object.value("linear", phases.linear);
-        object.value("populate", phases.populate);
-        object.value("init", phases.initialise);
+        if let Some(phases) = phases {
+            object.value("linear", phases.linear);
+            object.value("populate", phases.populate);
+            object.value("init", phases.initialise);
+        }
     })
 }
 

@@ -1,4 +1,4 @@
-//! JSON, as much of it as the report needs.
+//! JSON, as much of it as the reports need.
 
 use alloc::string::String;
 use core::fmt::{Display, Write};
@@ -31,9 +31,9 @@ impl Object {
         }
     }
 
-    /// A text member. The text is ours: it needs no escapes.
+    /// A text member.
     pub fn text(&mut self, key: &str, text: &str) {
-        self.value(key, format_args!("\"{text}\""));
+        self.value(key, format_args!("\"{}\"", Escaped(text)));
     }
 
     /// An address or a descriptor: a `"0x.."` string.
@@ -49,6 +49,19 @@ impl Object {
             write!(array, "{comma}{item}").expect("the heap has room for a report");
         }
         self.value(key, format_args!("{array}]"));
+    }
+}
+
+/// A text with what JSON does not allow inside a string escaped.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.chars().try_for_each(|char| match char {
+            '"' | '\\' => write!(f, "\\{char}"),
+            '\0'..' ' => write!(f, "\\u{:04x}", u32::from(char)),
+            _ => f.write_char(char),
+        })
     }
 }
 

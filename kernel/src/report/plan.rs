@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use vmemmap::addr::PhysRange;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::Summary;
@@ -13,18 +14,19 @@ use super::device::{Kind, altmap, bounds_and_leaves, kinds, memmap_kinds, source
 use super::json::Object;
 use super::{Verdict, geometry, machine};
 use crate::boot::BootInfo;
-use crate::device::DeviceMemory;
 
 /// A device, and what adding it would take.
-pub struct Planned<'a> {
-    /// The device.
-    pub device: &'a dyn DeviceMemory,
+pub struct Planned {
+    /// Where the device comes from.
+    pub source: &'static str,
+    /// Its memory.
+    pub range: PhysRange,
     /// The plan in numbers.
     pub summary: Summary,
 }
 
 /// Prints the plans: a list, even of one.
-pub fn print_plans<'a, G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = Planned<'a>>) {
+pub fn print_plans<G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = Planned>) {
     let report = Object::with(|report| {
         geometry(boot, Verdict::Planned, report);
         report.array("plans", plans.map(|planned| planned.object::<G>(&boot.layout)));
@@ -33,7 +35,7 @@ pub fn print_plans<'a, G: Granule>(boot: &BootInfo, plans: impl Iterator<Item = 
     crate::println!("@report {report}");
 }
 
-impl Planned<'_> {
+impl Planned {
     fn object<G: Granule>(&self, layout: &Layout) -> Object {
         let Summary { linear, memmap, linear_tables, memmap_tables, edge_frames, .. } = self.summary;
         let served = self.served();
@@ -41,7 +43,7 @@ impl Planned<'_> {
         let struct_page_frames =
             if served.is_some() { edge_frames } else { leaf_bytes(memmap.stretches()) >> G::SIZE.shift() };
         Object::with(|plan| {
-            plan.value("device", source(self.device));
+            plan.value("device", source(self.source, self.range));
             plan.optional("altmap", served.as_ref().map(altmap));
             let map = |va, leaves: Vec<Kind>, tables| {
                 Object::with(|object| {
@@ -50,7 +52,7 @@ impl Planned<'_> {
                 })
             };
             // All struct pages of the range: boot's too, where it lies in or across an early section.
-            let pages = layout.pages(self.device.range());
+            let pages = layout.pages(self.range);
             plan.value("memmap", map(pages, memmap_kinds::<G>(&memmap, &self.summary.storage), memmap_tables));
             let linear =
                 linear.map(|linear| map(linear.range(), kinds::<G>(linear.stretches(), "device"), linear_tables));

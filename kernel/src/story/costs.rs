@@ -68,11 +68,17 @@ pub fn counter(count: bool) -> Option<InstructionCounter> {
     counter
 }
 
+/// Frames of the altmap, if there is one, that hold struct pages.
+pub fn handed_out(storage: &Storage) -> u64 {
+    storage.altmap().map_or(0, |altmap| altmap.alloc())
+}
+
 /// The costs of the add and the removal of one device that the story tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
     counter: Option<InstructionCounter>,
     events: Events,
+    struct_pages: u64,
     ram_bytes: [u64; 2],
     altmap_bytes: [u64; 2],
     instructions: Option<[u64; 2]>,
@@ -86,6 +92,7 @@ impl Costs {
         Self {
             counter,
             events,
+            struct_pages: 0,
             ram_bytes: [0; 2],
             altmap_bytes: [0; 2],
             instructions: counter.map(|_| [0; 2]),
@@ -109,15 +116,15 @@ impl Costs {
         let free = RamFrames::current().free();
         let region = self.counted(0, || commit(map, request))?;
         let page = M::Granule::SIZE.bytes();
+        self.struct_pages = region.range().bytes() / page;
         self.ram_bytes[0] = (free - RamFrames::current().free()) * page;
-        self.altmap_bytes[0] = region.storage().altmap().map_or(0, |altmap| altmap.alloc() * page);
+        self.altmap_bytes[0] = handed_out(region.storage()) * page;
         Ok(region)
     }
 
     /// Removes it; returns its storage as it came back.
     pub fn remove<M: Machine>(&mut self, map: &mut MemoryMap<M>, region: Region) -> Storage {
         let free = RamFrames::current().free();
-        let handed_out = |storage: &Storage| storage.altmap().map_or(0, |altmap| altmap.alloc());
         let before = handed_out(region.storage());
         let storage = self.counted(1, || match map.remove(region) {
             Ok(removed) => removed.storage,
@@ -140,9 +147,10 @@ impl Costs {
     }
 
     fn cost(&self, which: usize, events: Count, tables: u64, section_bytes: u64) -> Cost {
-        let instructions = self.instructions.map(|totals| (totals[which], self.phases[which]));
+        let instructions = self.instructions.map(|totals| (totals[which], Some(self.phases[which])));
+        let (struct_pages, events) = (self.struct_pages, Some(events));
         let (ram_bytes, altmap_bytes) = (self.ram_bytes[which], self.altmap_bytes[which]);
-        Cost { events, tables, ram_bytes, altmap_bytes, section_bytes, instructions }
+        Cost { struct_pages, events, tables, ram_bytes, altmap_bytes, section_bytes, instructions }
     }
 }
 

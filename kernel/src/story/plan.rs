@@ -1,7 +1,5 @@
 //! What adding each device would take: planned on the memory as it is, and thrown away.
 
-use alloc::vec::Vec;
-
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
@@ -14,13 +12,9 @@ use crate::println;
 use crate::prove::Books;
 use crate::report::{Planned, print_plans};
 
-/// Plans each of `devices` and logs it; refuses what can't be planned, and what RAM can't hold. Nothing is touched, so each
-/// plan is that of a device that comes first.
-pub fn all<M: Machine>(map: &mut MemoryMap<M>, devices: &[Asked]) -> Vec<Summary> {
-    devices.iter().map(|asked| one(map, asked.request, &asked.name)).collect()
-}
-
-fn one<M: Machine>(map: &mut MemoryMap<M>, request: Request, name: &str) -> Summary {
+/// Plans a request and logs it; refuses what can't be planned, and what RAM can't hold. Nothing is touched, so each plan is
+/// that of a device that comes first.
+pub fn one<M: Machine>(map: &mut MemoryMap<M>, request: Request, name: &str) -> Summary {
     match map.plan(request) {
         Ok(plan) => {
             println!("{name}plan:\n{plan}");
@@ -45,7 +39,8 @@ pub fn end<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, devices: &[Asked], p
         println!("@fail planning changed something: {before:?} before, {after:?} after");
         exit::exit(Status::Fail)
     }
-    let told = devices.iter().zip(plans).map(|(asked, &summary)| Planned { device: &asked.device, summary });
+    let told = devices.iter().zip(plans);
+    let told = told.map(|(asked, &summary)| Planned { source: asked.source, range: asked.range, summary });
     print_plans::<M::Granule>(boot, told);
     println!("@pass");
     exit::exit(Status::Pass)

@@ -4,7 +4,7 @@ use spin::Mutex;
 use vmemmap::check::{At, Broken, Check, existing};
 use vmemmap::granule::Granule;
 use vmemmap::observe::{self, Observed, Observer};
-use vmemmap::seam::{Frames, Memory};
+use vmemmap::seam::Memory;
 use vmemmap::trace::{Event, Header};
 use vmemmap_aarch64::El1;
 
@@ -14,7 +14,7 @@ use crate::exit::{self, Status};
 use crate::memory::RamFrames;
 use crate::report::json::Object;
 use crate::story::{self, Around};
-use crate::{heap, pointer, println};
+use crate::{heap, println};
 
 /// The observer: what it sees it [tells](told).
 #[derive(Clone, Copy, Debug)]
@@ -84,16 +84,9 @@ fn give_the_heap_room(boot: &BootInfo) {
     const MOST: u64 = 128 << 20;
     const LEAST: u64 = 2 << 20;
     let free = RamFrames::current().free() * boot.regime.granule().bytes();
-    let mut bytes = (free / 2).min(MOST).checked_ilog2().map_or(0, |bits| 1 << bits);
-    while bytes >= LEAST {
-        if let Some(room) = RamFrames::current().take(bytes) {
-            let start = pointer::at(boot.layout.linear_address(room).value());
-            // SAFETY: the frames are ours for good, the linear map shows them, and this happens once.
-            return unsafe { heap::extend(start, bytes as usize) };
-        }
-        bytes /= 2;
+    if !heap::extend(boot, (free / 2).min(MOST), LEAST) {
+        refuse("too little RAM for checked=1: give more (--memory)")
     }
-    refuse("too little RAM for checked=1: give more (--memory)")
 }
 
 /// Says which rule was broken and how to see it again, and ends the run.

@@ -1,6 +1,7 @@
 //! What a case finds: the memory map of a machine that has booted, and device memory to add.
 
 use kernel::boot::{BootInfo, refuse};
+use kernel::config::{Device, Source};
 use kernel::exit::{self, Status};
 use kernel::memory::{MemoryMap, bring_up};
 use kernel::println;
@@ -24,9 +25,11 @@ impl<G: Granule, M: Machine<Granule = G>> World<M> {
     /// The world of this boot, on the machine that `around` makes of EL1's.
     pub fn new(boot: &'static BootInfo, around: impl FnOnce(El1<G>) -> M) -> Self {
         let map = bring_up(boot, around).unwrap_or_else(|error| refuse(error));
-        let device = boot.config.devices.as_slice().first();
-        let device = device.unwrap_or_else(|| refuse("a test needs device=BASE,BYTES"));
-        let device = PhysRange::new(device.base, device.bytes).unwrap_or_else(|| refuse("the device wraps"));
+        let Some(&Device { source: Source::CarveOut { base, bytes }, .. }) = boot.config.devices.as_slice().first()
+        else {
+            refuse("a test needs device=BASE,BYTES")
+        };
+        let device = PhysRange::new(base, bytes).unwrap_or_else(|| refuse("the device wraps"));
         Self { boot, map, device }
     }
 }

@@ -1,0 +1,102 @@
+//! Memory that keeps what is in it: a range with an info block at its start, whichever device brings it.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use core::ptr::NonNull;
+
+use devices::info_block::{self, BLOCK_BYTES, InfoBlock};
+use devices::{Answer, Change, DeviceError, DeviceMemory};
+use vmemmap::addr::PhysRange;
+use vmemmap::granule::Granule;
+use vmemmap::seam::Machine;
+
+use super::Found;
+use crate::boot::BootInfo;
+use crate::cache;
+use crate::config::Memmap;
+use crate::memory::MemoryMap;
+use crate::story::request;
+use crate::window;
+
+/// A range of persistent memory.
+struct Persistent {
+    source: &'static str,
+    range: PhysRange,
+    /// How we would make it.
+    info: InfoBlock,
+    /// Where its first bytes are mapped.
+    block: NonNull<[u8; BLOCK_BYTES]>,
+    told: bool,
+}
+
+/// The persistent memory at `range`, which `source` brings, with its struct pages at `memmap`.
+///
+/// # Errors
+///
+/// In words: there is no room to look at its info block.
+pub fn attach<M: Machine>(
+    boot: &BootInfo,
+    map: &mut MemoryMap<M>,
+    (source, range): (&'static str, PhysRange),
+    memmap: Memmap,
+) -> Result<Found, String> {
+    let words = |error: window::WindowError| format!("{source} {range}: {error}");
+    let block = window::memory(map, range.start(), BLOCK_BYTES as u64).map_err(words)?.cast();
+    // SAFETY: only its shape is looked at; whoever adds the range asks again.
+    let request = unsafe { request(&boot.config, map, range, memmap, BLOCK_BYTES as u64) };
+    let page = M::Granule::SIZE.bytes();
+    let reserve = (BLOCK_BYTES as u64).next_multiple_of(page);
+    let (reserve_bytes, data_offset) = match request.storage().altmap() {
+        Some(altmap) => (altmap.reserve() * page, (altmap.reserve() + altmap.free()) * page),
+        None => (reserve, reserve),
+    };
+    let info = InfoBlock {
+        granule: M::Granule::SIZE,
+        struct_page_bytes: map.layout().struct_page_bytes() as u32,
+        device_bytes: range.bytes(),
+        reserve_bytes,
+        data_offset,
+    };
+    Ok(Found { memory: Box::new(Persistent { source, range, info, block, told: false }), interrupt: None })
+}
+
+impl Persistent {
+    fn recognise(&self) -> Result<info_block::Found, info_block::Error> {
+        // SAFETY: mapped for good by `attach`, and this driver alone writes it.
+        InfoBlock::recognise(&unsafe { self.block.read_volatile() }, &self.info)
+    }
+
+    /// Writes the info block, as far as memory that outlives the machine.
+    fn mark(&mut self) {
+        // SAFETY: as above.
+        unsafe { self.block.write_volatile(self.info.encode()) }
+        cache::write_back(self.block.as_ptr().cast(), BLOCK_BYTES);
+    }
+}
+
+impl DeviceMemory for Persistent {
+    fn source(&self) -> &'static str {
+        self.source
+    }
+
+    fn poll(&mut self) -> Result<Option<Change>, DeviceError> {
+        if core::mem::replace(&mut self.told, true) {
+            return Ok(None);
+        }
+        self.recognise()?;
+        Ok(Some(Change::Appeared(self.range)))
+    }
+
+    fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError> {
+        let added = (change, answer) == (Change::Appeared(self.range), Answer::Done);
+        if added && self.recognise()? == info_block::Found::Blank {
+            self.mark();
+        }
+        Ok(())
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        BLOCK_BYTES as u64
+    }
+}

@@ -1,0 +1,120 @@
+//! The window of other devices' registers, and of memory that is looked at before it is added: above the console's, which
+//! boot maps.
+//!
+//! What is mapped stays mapped. A driver that is handed a physical address finds it again by [`find`].
+
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+
+use spin::Mutex;
+use vmemmap::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
+use vmemmap::descriptor::{Attributes, TableAttributes};
+use vmemmap::granule::Granule;
+use vmemmap::leaf::LeafPolicy;
+use vmemmap::mapping::{self, MapError, Mapping};
+use vmemmap::seam::Machine;
+use vmemmap::table::Protection;
+
+use crate::boot::CONSOLE_WINDOW;
+use crate::memory::{MemoryMap, RamFrames};
+use crate::pointer;
+
+/// The largest page: what the console's window takes at most.
+const CONSOLE_BYTES: u64 = 1 << 16;
+/// Up to here nothing else is linked or mapped: the image has the 256 MiB below the console, Linux's fixmap is far above.
+const END: VirtAddr = CONSOLE_WINDOW.add(128 << 20);
+
+/// What is mapped for good, and where the next goes.
+struct Window {
+    next: VirtAddr,
+    registers: Vec<(PhysRange, VirtAddr)>,
+}
+
+static WINDOW: Mutex<Window> = Mutex::new(Window { next: CONSOLE_WINDOW.add(CONSOLE_BYTES), registers: Vec::new() });
+
+/// Why something can't be mapped.
+#[derive(Clone, Copy, Debug)]
+pub enum WindowError {
+    /// It ends beyond the last address.
+    Wraps(PhysAddr),
+    /// The window is full.
+    Full(PhysRange),
+    /// No RAM for its tables.
+    Map(MapError),
+}
+
+impl core::fmt::Display for WindowError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Wraps(start) => write!(f, "registers at {start} wrap around the address space"),
+            Self::Full(range) => {
+                write!(f, "registers {range} do not fit in the window of registers: have fewer devices")
+            }
+            Self::Map(error) => write!(f, "registers: {error}; give more RAM"),
+        }
+    }
+}
+
+/// Maps `bytes` bytes of registers from `start` on, as device memory, unless they are mapped already.
+///
+/// # Errors
+///
+/// [`WindowError`] if they can't be mapped.
+pub fn registers<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
+    match find(start, bytes) {
+        Some(mapped) => Ok(mapped),
+        None => keep(map, start, bytes, Attributes::DEVICE),
+    }
+}
+
+/// Maps `bytes` bytes of a device's memory from `start` on, as the linear map would if they were added: both may show them.
+///
+/// # Errors
+///
+/// [`WindowError`] if they can't be mapped.
+pub fn memory<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
+    keep(map, start, bytes, Attributes::KERNEL)
+}
+
+/// Where registers are mapped, if [`registers`] has mapped them.
+#[must_use]
+pub fn find(start: PhysAddr, bytes: u64) -> Option<NonNull<u8>> {
+    let wanted = PhysRange::new(start, bytes)?;
+    let window = WINDOW.lock();
+    let covers = |range: &PhysRange| range.start() <= wanted.start() && wanted.end() <= range.end();
+    let (range, va) = window.registers.iter().find(|(range, _)| covers(range))?;
+    at(*va, start.since(range.start()))
+}
+
+fn at(va: VirtAddr, offset: u64) -> Option<NonNull<u8>> {
+    NonNull::new(pointer::at(va.add(offset).value()))
+}
+
+/// Maps the pages of `bytes` bytes from `start` on, for good.
+fn keep<M: Machine>(
+    map: &mut MemoryMap<M>,
+    start: PhysAddr,
+    bytes: u64,
+    leaf: Attributes,
+) -> Result<NonNull<u8>, WindowError> {
+    let range = PhysRange::new(start, bytes).and_then(|range| range.widen(M::Granule::SIZE.bytes()));
+    let range = range.ok_or(WindowError::Wraps(start))?;
+    let mut window = WINDOW.lock();
+    let va = window.room(range)?;
+    let protection = Protection { leaf, table: TableAttributes::KERNEL };
+    let mapping = Mapping::new(map.tables().regime(), va, range.start(), LeafPolicy::Pages, protection);
+    mapping::map(map.tables_mut(), &mut RamFrames::current(), &mapping).map_err(WindowError::Map)?;
+    window.next = va.end();
+    if leaf == Attributes::DEVICE {
+        window.registers.push((range, va.start()));
+    }
+    at(va.start(), start.since(range.start())).ok_or(WindowError::Full(range))
+}
+
+impl Window {
+    /// Addresses for `range`.
+    fn room(&self, range: PhysRange) -> Result<VirtRange, WindowError> {
+        let va = VirtRange::new(self.next, range.bytes());
+        if range.bytes() <= END.since(self.next) { Ok(va) } else { Err(WindowError::Full(range)) }
+    }
+}
