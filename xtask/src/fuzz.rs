@@ -28,6 +28,8 @@ enum Target {
     Hotplug,
     /// The adversary against traces of others
     Trace,
+    /// The configuration of a virtio-mem device
+    Config,
     /// ACPI's tables, and of these the one that names persistent memory
     Nfit,
     /// What a persistent device begins with
@@ -67,6 +69,7 @@ impl Target {
         match self {
             Self::Hotplug => "hotplug",
             Self::Trace => "trace",
+            Self::Config => "config",
             Self::Nfit => "nfit",
             Self::InfoBlock => "info_block",
             Self::FwCfg => "fw_cfg",
@@ -76,7 +79,7 @@ impl Target {
     const fn package(self) -> Package {
         match self {
             Self::Hotplug | Self::Trace => Package::Vmemmap,
-            Self::Nfit | Self::InfoBlock | Self::FwCfg => Package::Devices,
+            Self::Config | Self::Nfit | Self::InfoBlock | Self::FwCfg => Package::Devices,
         }
     }
 
@@ -85,6 +88,8 @@ impl Target {
         match self {
             Self::Hotplug => 400,
             Self::Trace => 16384,
+            // The space, and a little more.
+            Self::Config => 64,
             Self::Nfit | Self::FwCfg => 2048,
             // Which kind, and the block.
             Self::InfoBlock => 4097,

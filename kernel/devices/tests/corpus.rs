@@ -35,3 +35,8 @@ fn the_info_block_stands_what_fuzzing_kept() {
 fn the_directory_stands_what_fuzzing_kept() {
     replay("fw_cfg", fuzz::fw_cfg::run);
 }
+
+#[test]
+fn the_configuration_of_virtio_mem_stands_what_fuzzing_kept() {
+    replay("config", fuzz::config::run);
+}
