@@ -9,6 +9,7 @@ use crate::status::Stop;
 
 /// Where a session is shown.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Screen {
     /// Objects and nothing else.
     pub json: bool,
