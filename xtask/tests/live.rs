@@ -111,7 +111,7 @@ const CASES: &[Case] = &[
         name: "commands_that_are_not_waited_for_are_served_with_the_next",
         flags: "--device pc-dimm --device virtio-mem",
         broken: "",
-        script: "plug 2M pc-dimm &\nplug 4M virtio-mem &\nplug 2M virtio-mem\nunplug dimm0 &\nunplug all virtio-mem\nplug 2M pc-dimm\nunplug dimm1",
+        script: "plug 2M pc-dimm &\nplug 4M virtio-mem &\nplug 2M virtio-mem\nunplug dimm0 &\nunplug all virtio-mem\nplug 2M pc-dimm\nunplug dimm1\nshow\n! unplug dimm0",
         status: 0,
         says: &[
             "plugged   dimm0, 2 MiB",
@@ -119,6 +119,7 @@ const CASES: &[Case] = &[
             "added     virtio-mem",
             "added     pc-dimm",
             "live> unplug all virtio-mem",
+            "as it must: there is no DIMM dimm0",
             "PASS      3 ranges added, 3 ranges removed",
         ],
     },
@@ -137,6 +138,14 @@ const CASES: &[Case] = &[
         script: "plug 512M\nreset\nunplug all\nquit",
         status: 0,
         says: &["added", "live> reset", "added", "ready", "removed", "PASS      2 ranges added, 1 range removed"],
+    },
+    Case {
+        name: "what_a_reset_does_not_bring_back_is_forgotten",
+        flags: "",
+        broken: "",
+        script: "plug 512M\nhold\n! unplug all\nreset\nrandom 1\nquit",
+        status: 0,
+        says: &["kept", "live> reset", "ready", "the books agree", "PASS"],
     },
     Case {
         name: "a_killed_machine_ends_a_script",
