@@ -45,9 +45,9 @@ pub struct Job {
     #[arg(long, value_name = "SIZE", value_parser = size::bytes)]
     pub device_size: Option<u64>,
     /// Device memory: KIND is carve-out, virtio-mem, pc-dimm, ivshmem or nvdimm, KEY is size, at (its address), max (what
-    /// it can grow to), block (a virtio-mem device's), memmap (altmap, nvdimm or ram [default: what --memmap and --altmap
-    /// say]) or file (of the host, holds the memory, and is kept). BASE,SIZE[,MEMMAP] is a carve-out too. Again for each
-    /// of up to 8, which are added in this order
+    /// it can grow to), block (a virtio-mem device's), memmap (altmap, nvdimm or ram; what --memmap and --altmap say if
+    /// nothing) or file (of the host, holds the memory, and is kept). BASE,SIZE or BASE,SIZE,MEMMAP is a carve-out too.
+    /// Again for each of up to 8, which are added in this order
     #[arg(long = "device", value_name = "KIND[,KEY=VALUE..]", value_parser = device::device)]
     #[arg(conflicts_with = "device_base")]
     pub devices: Vec<Asked>,

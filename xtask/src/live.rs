@@ -29,7 +29,7 @@ use crate::status::{Status, Stop};
 use crate::tool::Tool;
 use crate::{build, machine, qemu, setup};
 use command::{Command, HELP, Line};
-use input::{Input, Next};
+use input::{Input, Next, Numbered};
 use screen::Screen;
 use session::{Ended, Session};
 
@@ -103,7 +103,7 @@ impl Live {
 
     fn serve(&self, boot: &Boot, mut input: Input) -> Result<Status, Stop> {
         let names = names(&boot.job.devices());
-        let screen = Screen { json: self.json, verbose: self.verbose, quiet: false, names };
+        let screen = Screen { json: self.json, verbose: self.verbose, quiet: false, prompted: false, names };
         let mut session = Session::start(boot, screen, Duration::from_secs(self.time_limit))?;
         let talked = session.ready().and_then(|()| talk(&mut session, &mut input));
         match talked {
@@ -124,19 +124,7 @@ impl Live {
 
 /// Does what the input says, until it ends.
 fn talk(session: &mut Session<'_>, input: &mut Input) -> Result<Step, Stop> {
-    input.prompt();
-    loop {
-        let (number, text) = match input.next() {
-            Next::Line(line) => line,
-            Next::Nothing => {
-                // While nobody types, the kernel may say something.
-                if session.hear()?.is_some() {
-                    input.prompt();
-                }
-                continue;
-            }
-            Next::End => return Ok(Step::Quit),
-        };
+    while let Some((number, text)) = wait(session, input)? {
         match say(session, text.trim(), input.is_terminal()) {
             Ok(Step::On) => {}
             Ok(step) => return Ok(step),
@@ -146,7 +134,24 @@ fn talk(session: &mut Session<'_>, input: &mut Input) -> Result<Step, Stop> {
             }
             Err(Failure::Session(stop)) => return Err(stop),
         }
-        input.prompt();
+    }
+    Ok(Step::Quit)
+}
+
+/// The next line; nothing where there is none any more. While nobody types, the kernel may say something.
+fn wait(session: &mut Session<'_>, input: &mut Input) -> Result<Option<Numbered>, Stop> {
+    session.screen.prompted = input.is_terminal();
+    input.prompt();
+    loop {
+        match input.next() {
+            Next::Line(line) => {
+                session.screen.prompted = false;
+                return Ok(Some(line));
+            }
+            Next::Nothing if session.hear()?.is_some() => input.prompt(),
+            Next::Nothing => {}
+            Next::End => return Ok(None),
+        }
     }
 }
 

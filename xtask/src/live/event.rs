@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::report::{Bits, Cost, Fault};
+use crate::report::{Bits, Fault, Instructions};
 use crate::status::Stop;
 
 /// One event.
@@ -52,6 +52,19 @@ pub enum Event {
     Error { why: String },
     /// All ranges are gone.
     End { added: u64, removed: u64, frames_difference: i64 },
+}
+
+/// What an operation did. With `--count` it is not watched, but its instructions are counted.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Cost {
+    pub descriptor_writes: Option<u64>,
+    pub dsb: Option<u64>,
+    pub tlbi: Option<u64>,
+    #[serde(default)]
+    pub ram_bytes: u64,
+    #[serde(default)]
+    pub altmap_bytes: u64,
+    pub instructions: Option<Instructions>,
 }
 
 /// A range of a device.

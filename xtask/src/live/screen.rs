@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::event::{Event, Range, Region, Told};
-use crate::report::Cost;
+use super::event::{Cost, Event, Range, Region, Told};
 use crate::screen::{agree, failed, per, plural, row};
 use crate::size::human;
 use crate::status::Stop;
 
 /// Where a session is shown.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Screen {
     /// Objects and nothing else.
     pub json: bool,
@@ -17,6 +17,8 @@ pub struct Screen {
     pub verbose: bool,
     /// Events are not shown now.
     pub quiet: bool,
+    /// The last thing on the terminal is a prompt, to be written over.
+    pub prompted: bool,
     /// What the devices are called.
     pub names: Vec<String>,
 }
@@ -30,7 +32,8 @@ impl Screen {
         if self.json {
             println!("{}", told.object);
         } else {
-            self.lines(&told.event).iter().for_each(|line| anstream::println!("{line}"));
+            let over = if self.prompted { "\r" } else { "" };
+            self.lines(&told.event).iter().for_each(|line| anstream::println!("{over}{line}"));
         }
     }
 
@@ -108,7 +111,7 @@ impl Screen {
                 row("", &added(cost, *struct_pages)),
             ],
             Event::Removed { range, cost, fault } => {
-                let clears = format!("{} clears  {} DSB  {} TLBI", cost.descriptor_writes, cost.dsb, cost.tlbi);
+                let clears = did(cost, "clears", |total| plural(total, "instruction"));
                 let fault = fault.map_or("no load was tried".to_owned(), |fault| {
                     format!("then a load faults: FAR {:x}, level {}", fault.far.0, fault.level)
                 });
@@ -161,10 +164,17 @@ fn region(base: u64, size: u64) -> String {
 }
 
 fn added(cost: &Cost, pages: u64) -> String {
-    let (altmap, ram) = (human(cost.altmap_bytes.unwrap_or(0)), human(cost.ram_bytes.unwrap_or(0)));
-    let counted = cost.instructions.as_ref().map(|count| format!("   {:.2} instr/page", per(count.total, pages)));
-    let events = format!("{} DSB  {} TLBI  {} writes", cost.dsb, cost.tlbi, cost.descriptor_writes);
-    format!("altmap {altmap}   {events}   {ram} of RAM{}", counted.unwrap_or_default())
+    let did = did(cost, "writes", |total| format!("{:.2} instr/page", per(total, pages)));
+    format!("altmap {}   {did}   {} of RAM", human(cost.altmap_bytes), human(cost.ram_bytes))
+}
+
+/// The events of an operation, or its instructions where those were counted.
+fn did(cost: &Cost, writes: &str, counted: impl Fn(u64) -> String) -> String {
+    let Cost { descriptor_writes, dsb, tlbi, instructions, .. } = cost;
+    let events = descriptor_writes.zip(*dsb).zip(*tlbi);
+    let events = events.map(|((count, dsb), tlbi)| format!("{count} {writes}  {dsb} DSB  {tlbi} TLBI"));
+    let counted = instructions.as_ref().map(|instructions| counted(instructions.total));
+    [events, counted].into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
 
 /// The last object of a session that an error ended.
@@ -179,7 +189,7 @@ mod tests {
 
     fn drawn(json: &str) -> Vec<String> {
         let names = ["virtio-mem", "pc-dimm"].map(str::to_owned).to_vec();
-        let screen = Screen { json: false, verbose: false, quiet: false, names };
+        let screen = Screen { json: false, verbose: false, quiet: false, prompted: false, names };
         let told = read(&format!("@live {json}")).unwrap().unwrap();
         let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
         screen.lines(&told.event).iter().map(plain).collect()
@@ -187,10 +197,10 @@ mod tests {
 
     const RANGE: &str = r#""device":0,"source":"virtio-mem","base":"0x80000000","size":536870912"#;
 
-    fn added(instructions: &str) -> Vec<String> {
+    fn added(events: &str, instructions: &str) -> Vec<String> {
         drawn(&format!(
             r#"{{"event":"added",{RANGE},"struct_pages":8192,"leaves":8,"leaves_at_plan":8,"cost":{{"struct_pages":8192,
-            "descriptor_writes":24,"dsb":2,"tlbi":0,"ram_bytes":0,"altmap_bytes":524288,"instructions":{instructions}}}}}"#
+            {events},"ram_bytes":0,"altmap_bytes":524288,"instructions":{instructions}}}}}"#
         ))
     }
 
@@ -198,10 +208,11 @@ mod tests {
     fn an_arrival_is_its_range_and_its_cost() {
         let wanted = [
             "added     virtio-mem 0x80000000..0xa0000000   512 MiB, 8192 pages   8/8 leaves: AT = plan",
-            "          altmap 512 KiB   2 DSB  0 TLBI  24 writes   0 bytes of RAM",
+            "          altmap 512 KiB   24 writes  2 DSB  0 TLBI   0 bytes of RAM",
         ];
-        assert_eq!(added("null"), wanted);
-        assert_eq!(added(r#"{"total":36946}"#)[1], format!("{}   4.51 instr/page", wanted[1]));
+        assert_eq!(added(r#""descriptor_writes":24,"dsb":2,"tlbi":0"#, "null"), wanted);
+        let counted = added(r#""descriptor_writes":null,"dsb":null,"tlbi":null"#, r#"{"total":36946}"#);
+        assert_eq!(counted, [wanted[0], "          altmap 512 KiB   4.51 instr/page   0 bytes of RAM"]);
     }
 
     #[test]
