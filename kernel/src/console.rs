@@ -44,9 +44,9 @@ pub unsafe fn init(registers: u64) {
     with(|slot| *slot = Some(uart));
 }
 
-/// Enables a PL011 as reset leaves it, without its FIFOs: to switch those on throws away what was typed before, which QEMU
-/// delivers as soon as the machine is there. (The driver's `enable` always does.) One byte is as good as a FIFO to a host that
-/// waits until it is read.
+/// Enables a PL011 as reset leaves it, without its FIFOs: to switch those on, as the driver's `enable` does, throws away what
+/// was typed before, which QEMU delivers as soon as the machine is there. One byte is as good as a FIFO to a host that waits
+/// until it is read.
 ///
 /// # Safety
 ///

@@ -1,18 +1,20 @@
 //! The kernel that lives on: it serves its devices and a console of commands until it is told to quit.
 //!
-//! Memory that a device brings is added and proved as in the [story](crate::story); memory that it asks back is removed, or
-//! stays if somebody holds it. What can't be is said and answered, and the kernel lives on. A proof that fails is said at once
-//! (`@fail`), and the run ends as failed when it is told to quit.
+//! Memory that a device brings is added and proved as in the [story](crate::story); memory that it asks back is
+//! removed, or stays if somebody holds it. What can't be is said and answered, and the kernel lives on. A proof that
+//! fails is said at once (`@fail`), and the run ends as failed when it is told to quit.
 //!
-//! Everything that happens is one line of JSON on the console, an event. There is one loop: wait for an interrupt, serve the
-//! devices that interrupted, then take the lines that were typed. What interrupted by the time a line is taken is served before
-//! it; a device that did not interrupt is asked only when a hold is released, for which it may have waited.
+//! Everything that happens is one line of JSON on the console, an event. There is one loop: wait for an interrupt,
+//! serve the devices that interrupted, then take the lines that were typed. What interrupted by the time a line is
+//! taken is served before it; a device that did not interrupt is asked only when a hold is released, for which it may
+//! have waited.
 //!
 //! # What an operation cost
 //!
-//! Without `count=1` everything runs on an observed machine: descriptor writes, barriers and TLB invalidations are those of the
-//! very operation, and `instructions` is null. With it everything runs on the bare machine, instructions are counted, and what
-//! the observer would have counted is null. In both RAM, tables and altmap are what was taken or given back.
+//! Without `count=1` everything runs on an observed machine: descriptor writes, barriers and TLB invalidations are
+//! those of the very operation, and `instructions` is null. With it everything runs on the bare machine, instructions
+//! are counted, and what the observer would have counted is null. In both RAM, tables and altmap are what was taken or
+//! given back.
 
 mod command;
 mod event;

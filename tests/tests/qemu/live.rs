@@ -192,7 +192,7 @@ fn tebibyte() -> Result<(), Failed> {
 fn checked() -> Result<(), Failed> {
     let devices = "--device virtio-mem,max=1G --device pc-dimm";
     let script =
-        "plug 94M\nplug 34M pc-dimm\nhold\n! unplug dimm0\n! unplug 30M\nunplug 94M\nrelease\nunplug dimm0\nquit\n";
+        "plug 94M\nplug 34M pc-dimm\nhold\n! unplug dimm0\n! unplug 30M\nunplug all\nrelease\nunplug dimm0\nquit\n";
     GRANULES.iter().try_for_each(|granule| live(&format!("--checked --granule {granule} {devices}"), script).map(drop))
 }
 
