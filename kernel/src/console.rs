@@ -1,6 +1,6 @@
 //! The console: a PL011, first at its physical address, later in the device window.
 //!
-//! What is typed waits in the PL011's FIFO, and then with the host, until [`read_line`] asks for it: so a busy kernel loses
+//! What is typed waits in the PL011, and then with the host, until [`read_line`] asks for it: so a busy kernel loses
 //! nothing, and never keeps more than one line.
 
 use alloc::string::String;
@@ -9,15 +9,10 @@ use core::fmt::{self, Write};
 use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1};
-use arm_pl011_uart::{DataBits, Interrupts, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
+use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
 use spin::mutex::SpinMutex;
 
 use crate::pointer;
-
-const LINE: LineConfig = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-const BAUD: u32 = 115_200;
-/// The clock that QEMU's `virt` gives its UART.
-const CLOCK_HZ: u32 = 24_000_000;
 
 static UART: SpinMutex<Option<Uart<'static>>> = SpinMutex::new(None);
 
@@ -42,11 +37,30 @@ macro_rules! println {
 /// nothing else. With the MMU off `registers` is the physical address: call this again once it is on.
 pub unsafe fn init(registers: u64) {
     let Some(registers) = NonNull::new(pointer::at::<PL011Registers>(registers)) else { return };
+    // SAFETY: by this function's contract, and nothing else uses them yet.
+    unsafe { enable(registers.cast()) }
     // SAFETY: by this function's contract.
-    let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
-    // Fails only for a baud rate that the clock can't give.
-    let _ = uart.enable(LINE, BAUD, CLOCK_HZ);
+    let uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
     with(|slot| *slot = Some(uart));
+}
+
+/// Enables a PL011 as reset leaves it, without its FIFOs: to switch those on, as the driver's `enable` does, throws away what
+/// was typed before, which QEMU delivers as soon as the machine is there. One byte is as good as a FIFO to a host that waits
+/// until it is read.
+///
+/// # Safety
+///
+/// `registers` must be a PL011's.
+unsafe fn enable(registers: NonNull<u32>) {
+    const LINE_CONTROL: usize = 0x2c;
+    const CONTROL: usize = 0x30;
+    const EIGHT_BITS: u32 = 0b11 << 5;
+    const ENABLE: u32 = 1 | 1 << 8 | 1 << 9;
+    // SAFETY: by this function's contract. The baud rate is the host's, or what the firmware has set.
+    unsafe {
+        registers.byte_add(LINE_CONTROL).write_volatile(EIGHT_BITS);
+        registers.byte_add(CONTROL).write_volatile(ENABLE);
+    }
 }
 
 /// Writes to the console, if there is one. The macros [`print!`](crate::print) and [`println!`](crate::println) call it.

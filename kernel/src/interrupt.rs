@@ -1,9 +1,9 @@
 //! Interrupts, without ever taking one: `PSTATE.I` stays set, `WFI` wakes all the same when one is pending, and whoever
 //! waited asks the GIC which.
 //!
-//! Most interrupts of devices are levels: the line must have gone down before the interrupt is [done](Interrupts::done), or it
-//! comes again at once. A pulse that comes meanwhile is pending again. So: [wait](Interrupts::wait), then for each that can be [taken](Interrupts::take): serve the
-//! device, done.
+//! Most interrupts of devices are levels: the line must have gone down before the interrupt is
+//! [done](Interrupts::done), or it comes again at once. A pulse that comes meanwhile is pending again. So:
+//! [wait](Interrupts::wait), then for each that can be [taken](Interrupts::take): serve the device, done.
 
 use core::fmt;
 
@@ -71,7 +71,8 @@ impl From<GicError> for InterruptError {
 }
 
 impl Interrupts {
-    /// Wakes the `GICv3` of the device tree for this CPU, with every interrupt disabled. To be called once: it is the only user.
+    /// Wakes the `GICv3` of the device tree for this CPU, with every interrupt disabled. To be called once: it is the only
+    /// user.
     ///
     /// # Errors
     ///

@@ -1,18 +1,20 @@
-//! The kernel that lives on: it serves its devices and a console of [commands](command) until it is told to quit.
+//! The kernel that lives on: it serves its devices and a console of commands until it is told to quit.
 //!
-//! Memory that a device brings is added and proved as in the [story](crate::story); memory that it asks back is removed, or
-//! stays if somebody holds it. What can't be is said and answered, and the kernel lives on. A proof that fails is said at once
-//! (`@fail`), and the run ends as failed when it is told to quit.
+//! Memory that a device brings is added and proved as in the [story](crate::story); memory that it asks back is
+//! removed, or stays if somebody holds it. What can't be is said and answered, and the kernel lives on. A proof that
+//! fails is said at once (`@fail`), and the run ends as failed when it is told to quit.
 //!
-//! Everything that happens is one line of JSON on the console, an [event]. There is one loop: wait for an interrupt, serve the
-//! devices that interrupted, then take the lines that were typed. What interrupted by the time a line is taken is served before
-//! it; a device that did not interrupt is never asked.
+//! Everything that happens is one line of JSON on the console, an event. There is one loop: wait for an interrupt,
+//! serve the devices that interrupted, then take the lines that were typed. What interrupted by the time a line is
+//! taken is served before it; a device that did not interrupt is asked only when a hold is released, for which it may
+//! have waited.
 //!
 //! # What an operation cost
 //!
-//! Without `count=1` everything runs on an observed machine: descriptor writes, barriers and TLB invalidations are those of the
-//! very operation, and `instructions` is null. With it everything runs on the bare machine, instructions are counted, and what
-//! the observer would have counted is null. In both RAM, tables and altmap are what was taken or given back.
+//! Without `count=1` everything runs on an observed machine: descriptor writes, barriers and TLB invalidations are
+//! those of the very operation, and `instructions` is null. With it everything runs on the bare machine, instructions
+//! are counted, and what the observer would have counted is null. In both RAM, tables and altmap are what was taken or
+//! given back.
 
 mod command;
 mod event;
@@ -300,7 +302,7 @@ impl<M: Machine> Live<M> {
     fn execute(&mut self, command: Command) -> Result<(), Box<dyn Error>> {
         match command {
             Command::Hold(address) => self.hold(address)?,
-            Command::Release(address) => self.holds.release(address)?,
+            Command::Release(address) => self.release(address)?,
             Command::Show => self.show(),
             Command::Write { device, text } => self.write(device, text)?,
             Command::Read { device } => self.read(device)?,
@@ -316,6 +318,13 @@ impl<M: Machine> Live<M> {
         let last = self.ranges.last().map(|there| there.region.range().start());
         let address = address.or(last).ok_or("no device memory is there: nothing to hold")?;
         Ok(self.holds.hold(address)?)
+    }
+
+    /// Gives references back, and hears the devices again: one may have asked for what was held.
+    fn release(&mut self, address: Option<PhysAddr>) -> Result<(), Box<dyn Error>> {
+        self.holds.release(address)?;
+        (0..self.attached.len()).for_each(|device| self.poll(device));
+        Ok(())
     }
 
     fn show(&self) {

@@ -6,6 +6,7 @@
 //! It runs on any machine around EL1's ([`Around`]), so that the test image can tell the same story on one that breaks a
 //! rule, and see it fail.
 
+mod asked;
 mod costs;
 mod marks;
 mod plan;
@@ -16,20 +17,16 @@ pub(crate) use costs::{counter, handed_out};
 pub use request::request;
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use aarch64_cpu::asm;
-use vmemmap::addr::PhysRange;
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::{Granule, GranuleSize, K4, K16, K64};
-use vmemmap::hotplug::{Request, Summary};
 use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, refuse};
-use crate::config::ConfigError;
-use crate::device::{self, Answer, Attached, Change};
+use crate::device::{self, Attached};
 use crate::exit::{self, Status};
 use crate::live;
 use crate::measure::InstructionCounter;
@@ -38,6 +35,7 @@ use crate::println;
 use crate::prove::{self, Added, Books, Failures, Gone, Proved};
 use crate::report::{DeviceReport, Report, Shown, Verdict};
 use crate::watch;
+use asked::{Asked, asked, removal};
 use costs::Costs;
 use regions::Regions;
 
@@ -99,56 +97,6 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     let costs = events.into_iter().map(|events| Costs::new(counter, events)).collect();
     Story { boot, attached, devices, order, counter, costs, before, proved_again: 0, failures: Failures::new() }
         .tell(map)
-}
-
-/// A range of device memory, and what the boot arguments ask for it.
-struct Asked {
-    /// Whose it is.
-    device: usize,
-    source: &'static str,
-    range: PhysRange,
-    request: Request,
-    /// What words about it begin with: nothing if it is the only one.
-    name: String,
-}
-
-/// What all devices bring at the start, device by device, and the plan to add each; refuses what can't be planned. A device
-/// is told that its memory is wanted, unless nothing but plans is.
-fn asked<M: Machine>(boot: &BootInfo, map: &mut MemoryMap<M>, attached: &mut [Attached]) -> (Vec<Asked>, Vec<Summary>) {
-    let several = attached.len() > 1;
-    let (mut all, mut plans) = (Vec::new(), Vec::new());
-    let answer = if boot.config.plan { Answer::Refused } else { Answer::Done };
-    for (device, Attached { memory, memmap, .. }) in attached.iter_mut().enumerate() {
-        let source = memory.source();
-        while let Some(change) = memory.poll().unwrap_or_else(|error| refuse(error)) {
-            let Change::Appeared(range) = change else {
-                refuse(format_args!("{source} asks {change:?} before anything was added"))
-            };
-            // SAFETY: the device has brought it, and nobody else knows of it: the plan checks it against RAM and against
-            // all others.
-            let request = unsafe { request(&boot.config, map, range, *memmap, memory.reserve_bytes()) };
-            let name = if several { format!("device {}: ", all.len()) } else { String::new() };
-            plans.push(plan::one(map, request, &name));
-            memory.agree(change, answer).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
-            all.push(Asked { device, source, range, request, name });
-        }
-    }
-    if all.is_empty() {
-        refuse("no device brings any memory: give it some, or plug it in while a live kernel runs")
-    }
-    if all.len() > 1 {
-        all.iter_mut().enumerate().for_each(|(number, asked)| asked.name = format!("device {number}: "));
-    }
-    (all, plans)
-}
-
-/// The order of the boot arguments, or last in, first out.
-fn removal(boot: &BootInfo, devices: usize) -> Vec<usize> {
-    match boot.config.remove_order {
-        Some(order) if !order.is_of(devices) => refuse(ConfigError::RemoveOrder { order, devices }),
-        Some(order) => order.as_slice().iter().map(|&device| usize::from(device)).collect(),
-        None => (0..devices).rev().collect(),
-    }
 }
 
 /// What the story is about, and what went wrong in it. Lists are by the number of the device.

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer over the targets of `kernel/mm/fuzz`, for a while.
+//! `cargo xtask fuzz`: libFuzzer over the targets of `kernel/mm/fuzz` and of `kernel/devices/fuzz`, for a while.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,9 +10,6 @@ use crate::build;
 use crate::nightly;
 use crate::status::{Status, Stop};
 use crate::tool::in_path;
-
-/// Where the targets are, in the workspace.
-const ROOM: &str = "kernel/mm/fuzz";
 
 /// What to fuzz, and how long.
 #[derive(Args, Clone, Debug)]
@@ -31,6 +28,40 @@ enum Target {
     Hotplug,
     /// The adversary against traces of others
     Trace,
+    /// The configuration of a virtio-mem device
+    Config,
+    /// ACPI's tables, and of these the one that names persistent memory
+    Nfit,
+    /// What a persistent device begins with
+    #[value(name = "info_block")]
+    InfoBlock,
+    /// The directory of QEMU's files
+    #[value(name = "fw_cfg")]
+    FwCfg,
+}
+
+/// A package whose targets they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Package {
+    Vmemmap,
+    Devices,
+}
+
+impl Package {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Vmemmap => "vmemmap",
+            Self::Devices => "devices",
+        }
+    }
+
+    /// Where the targets are, in the workspace.
+    const fn room(self) -> &'static str {
+        match self {
+            Self::Vmemmap => "kernel/mm/fuzz",
+            Self::Devices => "kernel/devices/fuzz",
+        }
+    }
 }
 
 impl Target {
@@ -38,6 +69,17 @@ impl Target {
         match self {
             Self::Hotplug => "hotplug",
             Self::Trace => "trace",
+            Self::Config => "config",
+            Self::Nfit => "nfit",
+            Self::InfoBlock => "info_block",
+            Self::FwCfg => "fw_cfg",
+        }
+    }
+
+    const fn package(self) -> Package {
+        match self {
+            Self::Hotplug | Self::Trace => Package::Vmemmap,
+            Self::Config | Self::Nfit | Self::InfoBlock | Self::FwCfg => Package::Devices,
         }
     }
 
@@ -46,18 +88,23 @@ impl Target {
         match self {
             Self::Hotplug => 400,
             Self::Trace => 16384,
+            // The space, and a little more.
+            Self::Config => 64,
+            Self::Nfit | Self::FwCfg => 2048,
+            // Which kind, and the block.
+            Self::InfoBlock => 4097,
         }
     }
 
     /// Words of its input, if it reads any.
     fn dictionary(self) -> Option<String> {
-        let file = build::workspace().join(ROOM).join(self.name()).with_extension("dict");
+        let file = build::workspace().join(self.package().room()).join(self.name()).with_extension("dict");
         file.is_file().then(|| format!("-dict={}", file.display()))
     }
 
     /// Inputs that are kept, with the sources.
     fn kept(self) -> PathBuf {
-        build::workspace().join(ROOM).join("corpus").join(self.name())
+        build::workspace().join(self.package().room()).join("corpus").join(self.name())
     }
 }
 
@@ -125,7 +172,7 @@ impl<R: std::io::Read> SplitLines for BufReader<R> {
 /// A call of cargo-fuzz. It instruments for coverage only: memory errors are Miri's to find, words are in a dictionary, and
 /// this is several times as fast.
 fn cargo_fuzz(command: &str, target: Target, room: &Path) -> Command {
-    let mut cargo = nightly::cargo(&["fuzz", command, "--fuzz-dir", ROOM]);
+    let mut cargo = nightly::cargo(&["fuzz", command, "--fuzz-dir", target.package().room()]);
     cargo.args(["--sanitizer", "none", "--no-trace-compares", "--target-dir"]).arg(room).arg(target.name());
     cargo
 }
@@ -166,15 +213,15 @@ impl Said {
     }
 
     fn show(&self, target: Target) {
-        let name = target.name();
+        let (name, room, package) = (target.name(), target.package().room(), target.package().name());
         println!("{name:9} {} executions, {} edges, corpus {}", self.executions, self.edges, self.corpus);
         let Some(input) = &self.input else { return println!("verdict   nothing found") };
         println!("FOUND     {input}");
         self.panic.iter().for_each(|line| println!("          {line}"));
         println!(
-            "replay    cargo +nightly fuzz run --fuzz-dir {ROOM} --sanitizer none --no-trace-compares {name} {input}"
+            "replay    cargo +nightly fuzz run --fuzz-dir {room} --sanitizer none --no-trace-compares {name} {input}"
         );
-        println!("          or copy it to {ROOM}/corpus/{name} and: cargo test -p vmemmap --test corpus");
+        println!("          or copy it to {room}/corpus/{name} and: cargo test -p {package} --test corpus");
     }
 }
 
@@ -217,7 +264,8 @@ mod tests {
         for target in Target::value_variants() {
             let inputs = target.kept().read_dir().unwrap_or_else(|error| panic!("{target:?}: {error}")).count();
             assert!((1..300).contains(&inputs), "{target:?} has {inputs} inputs");
-            let source = build::workspace().join(ROOM).join("fuzz_targets").join(target.name()).with_extension("rs");
+            let targets = build::workspace().join(target.package().room()).join("fuzz_targets");
+            let source = targets.join(target.name()).with_extension("rs");
             assert!(source.is_file(), "{}", source.display());
         }
     }

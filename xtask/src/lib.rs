@@ -89,7 +89,7 @@ enum Command {
     Gdb(gdb::Gdb),
     /// Judge a trace of what some kernel did to its translation tables
     Check(check::Check),
-    /// Fuzz hot-plug on a hostile machine, and the adversary with hostile traces
+    /// Fuzz hot-plug on a hostile machine, the adversary with hostile traces, and what devices say
     Fuzz(fuzz::Fuzz),
     /// Run the core's unit tests under Miri
     Miri {

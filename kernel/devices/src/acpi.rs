@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_table_shorter_than_its_header_ends_the_walk() {
         let file = [table(*b"NFIT", 0), table(*b"NFIT", 36)].concat();
-        let found: Vec<_> = Tables::new(&file).collect();
+        let found: Vec<_> = Tables::new(&file).take(3).collect();
         let signature = Signature(*b"NFIT");
         assert_eq!(found, [Err(Error::Length { signature, offset: 0, stated: 0, left: 72 })]);
     }

@@ -156,15 +156,16 @@ impl<R: Registers> Dimms<R> {
 
     /// What `slot`, whose turn it is, has to tell.
     fn look(&mut self, slot: usize) -> Result<Option<Told>, Error> {
-        let (dimm, remove) = self.read(slot);
+        let (dimm, flags) = self.read(slot);
+        let remove = flags & REMOVE != 0;
         match (self.slots[slot], dimm) {
             (Slot::Ours(range), dimm) => {
-                let there = dimm.and_then(Dimm::range) == Some(range);
+                let there = is_there(range, dimm, flags);
                 let change = Change::AskedBack(range);
                 Ok((remove || !there).then_some(Told { slot, change, there }))
             }
             (Slot::Malformed(_) | Slot::Free, None) => {
-                self.forget(slot, remove);
+                self.forget(slot, flags);
                 Ok(None)
             }
             (Slot::Malformed(_) | Slot::Free, Some(dimm)) if remove => self.eject(slot, dimm.base).map(|()| None),
@@ -188,9 +189,9 @@ impl<R: Registers> Dimms<R> {
 
     /// An empty slot. A request that came just before its DIMM was ejected is still there, and would be taken for one
     /// to eject the next.
-    fn forget(&mut self, slot: usize, remove: bool) {
+    fn forget(&mut self, slot: usize, flags: u8) {
         self.slots[slot] = Slot::Free;
-        if remove {
+        if flags & REMOVE != 0 {
             self.registers.write8(FLAGS, REMOVE);
         }
     }
@@ -202,35 +203,36 @@ impl<R: Registers> Dimms<R> {
         self.registers.write8(FLAGS, EJECT);
         match self.read(slot) {
             (Some(_), _) => Err(Error::NotEjected { slot, base }),
-            (None, remove) => {
-                self.forget(slot, remove);
+            (None, flags) => {
+                self.forget(slot, flags);
                 Ok(())
             }
         }
     }
 
-    /// What became of a DIMM that was asked back.
-    fn give_back(&mut self, told: Told, range: PhysRange, answer: Answer) -> Result<(), Error> {
-        let Told { slot, there, .. } = told;
-        match (answer, there) {
-            (Answer::Done, true) => self.eject(slot, range.start()),
-            (Answer::Refused, true) => {
-                self.registers.write8(FLAGS, REMOVE);
-                self.tell(Event::EjectionRequest, Status::DeviceBusy);
-                Ok(())
-            }
-            (Answer::Done, false) => {
-                self.slots[slot] = Slot::Free;
-                // What is there instead, if anything, has had its interrupt.
-                self.next = slot;
-                Err(Error::Gone { slot, range })
-            }
-            (Answer::Refused, false) => Err(Error::Gone { slot, range }),
+    /// A DIMM of ours that was asked back is in use.
+    fn keep(&mut self, told: Told, range: PhysRange) -> Result<(), Error> {
+        if !told.there {
+            return Err(Error::Gone { slot: told.slot, range });
         }
+        self.registers.write8(FLAGS, REMOVE);
+        self.tell(Event::EjectionRequest, Status::DeviceBusy);
+        Ok(())
     }
 
-    /// What is in `slot`, and whether it is asked back. The slot stays selected.
-    fn read(&mut self, slot: usize) -> (Option<Dimm>, bool) {
+    /// A DIMM of ours is not in use any more.
+    fn let_go(&mut self, slot: usize, range: PhysRange, there: bool) -> Result<(), Error> {
+        if there {
+            return self.eject(slot, range.start());
+        }
+        self.slots[slot] = Slot::Free;
+        // What is there instead, if anything, has had its interrupt.
+        self.next = self.next.min(slot);
+        Err(Error::Gone { slot, range })
+    }
+
+    /// What is in `slot`, and its flags. The slot stays selected.
+    fn read(&mut self, slot: usize) -> (Option<Dimm>, u8) {
         self.registers.write32(SELECTOR, slot as u32);
         let flags = self.registers.read8(FLAGS);
         let enabled = flags & ENABLED != 0;
@@ -238,7 +240,7 @@ impl<R: Registers> Dimms<R> {
             base: PhysAddr::new(self.read64(BASE_LOW, BASE_HIGH)),
             bytes: self.read64(BYTES_LOW, BYTES_HIGH),
         });
-        (dimm, flags & REMOVE != 0)
+        (dimm, flags)
     }
 
     fn read64(&mut self, low: u64, high: u64) -> u64 {
@@ -287,23 +289,40 @@ impl<R: Registers> DeviceMemory for Dimms<R> {
     /// # Panics
     ///
     /// If `change` is not what the last poll told.
-    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
-        let slot = self.slots.iter().position(|slot| *slot == Slot::Ours(range)).expect("a range that appeared");
-        self.registers.write32(SELECTOR, slot as u32);
-        Ok(self.eject(slot, range.start())?)
-    }
-
     fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError> {
         let told = self.told.take().filter(|told| told.change == change).expect("the change that the last poll told");
-        self.registers.write32(SELECTOR, told.slot as u32);
+        // Its slot is still selected.
         match (change, answer) {
             (Change::Appeared(range), Answer::Done) => {
                 self.slots[told.slot] = Slot::Ours(range);
                 self.tell(Event::DeviceCheck, Status::Success);
             }
             (Change::Appeared(_), Answer::Refused) => self.tell(Event::DeviceCheck, Status::Failure),
-            (Change::AskedBack(range), answer) => self.give_back(told, range, answer)?,
+            (Change::AskedBack(range), Answer::Done) => self.let_go(told.slot, range, told.there)?,
+            (Change::AskedBack(range), Answer::Refused) => self.keep(told, range)?,
         }
         Ok(())
     }
+
+    /// As the trait says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEjected`] and [`Error::Gone`].
+    ///
+    /// # Panics
+    ///
+    /// If `range` is none that was added.
+    fn give_back(&mut self, range: PhysRange) -> Result<(), DeviceError> {
+        let ours = self.slots.iter().position(|slot| *slot == Slot::Ours(range));
+        let slot = ours.expect("a range that was added");
+        let (dimm, flags) = self.read(slot);
+        Ok(self.let_go(slot, range, is_there(range, dimm, flags))?)
+    }
+}
+
+/// Whether `range`, which is ours, is what a slot holds. The insert event of ours was cleared: with one, it is another
+/// DIMM at the same place.
+fn is_there(range: PhysRange, dimm: Option<Dimm>, flags: u8) -> bool {
+    dimm.and_then(Dimm::range) == Some(range) && flags & INSERT == 0
 }

@@ -133,7 +133,8 @@ impl<R: Registers> FwCfg<R> {
             return Err(Error::Count { count });
         }
         let mut entries = (0..count).map(|_| self.entry());
-        let found = entries.find(|(_, its)| its.split(|&byte| byte == 0).next() == Some(name.as_bytes()));
+        let end = |its: &[u8]| its.iter().position(|&byte| byte == 0);
+        let found = entries.find(|(_, its)| end(its).map(|end| &its[..end]) == Some(name.as_bytes()));
         found.map(|(file, _)| file.checked(name)).transpose()
     }
 

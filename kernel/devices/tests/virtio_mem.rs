@@ -312,3 +312,22 @@ fn errors_say_what_to_do() {
     let fraction = Error::Fraction { requested: 7 * MIB, unit: BLOCK, nearest: 8 * MIB, served: 6 * MIB };
     assert!(fraction.to_string().contains("request 0x800000 (0x600000 are served)"), "{fraction}");
 }
+
+#[test]
+fn a_range_that_is_given_back_unasked_is_unplugged() {
+    let (wire, mut driver, _) = four();
+    assert_eq!(driver.give_back(block(1)), Ok(()));
+    assert_eq!((wire.asked(), wire.look().plugged()), (vec![unplug(1, 1)], 6 * MIB));
+}
+
+#[test]
+fn what_is_given_back_and_does_not_go_is_tried_again_and_plugged_by_nobody() {
+    let (wire, mut driver, mut kernel) = four();
+    wire.host().requested = 6 * MIB;
+    wire.host().faults = [BUSY].into();
+    let request = unplug(1, 1);
+    assert_eq!(driver.give_back(block(1)), Err(Error::Busy { request }.into()));
+    kernel.round(&mut driver);
+    assert_eq!(wire.asked(), [request, state(1, 1), request]);
+    assert_eq!((wire.look().plugged(), kernel.added.len()), (6 * MIB, 4));
+}

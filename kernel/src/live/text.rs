@@ -1,5 +1,5 @@
-//! A text in the memory of a device: at the start of its first range, behind what is the device's own and behind the altmap,
-//! so that whoever has the memory next finds it again. A magic word, its length in bytes, the text.
+//! A text in the memory of a device: at the start of its first range, behind what is the device's own and behind the
+//! altmap, so that whoever has the memory next finds it again. A magic word, its length in bytes, the text.
 
 use core::error::Error;
 use core::fmt;

@@ -10,9 +10,12 @@ use tests::{CASES, Case, Ends};
 use xtask::{Boot, Image, Job, Run, Status, build, shell};
 
 mod commands;
+mod devices;
 mod gdb;
+mod live;
 mod machines;
 mod refusals;
+mod scratch;
 
 /// No boot may take longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -42,6 +45,8 @@ fn main() {
     let trials = boots
         .chain(machines::trials())
         .chain(commands::trials())
+        .chain(devices::trials())
+        .chain(live::trials())
         .chain(refusals::trials())
         .chain([gdb::trial()])
         .collect();

@@ -177,12 +177,8 @@ impl Transport for Wild {
 }
 
 fn words() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        any::<u64>(),
-        (0..64u32).prop_map(|shift| 1 << shift),
-        (0..64u64).prop_map(|units| units << 21),
-        Just(0)
-    ]
+    let (powers, units) = ((0..64u32).prop_map(|shift| 1 << shift), (0..64u64).prop_map(|units| units << 21));
+    prop_oneof![any::<u64>(), powers, units, (0..4 * MIB).prop_map(|less| u64::MAX - less), Just(0)]
 }
 
 fn configs() -> impl Strategy<Value = Vec<u8>> {

@@ -132,7 +132,7 @@ pub enum Obstacle {
     #[error("not a range of this memory map; remove it where it was added")]
     Foreign,
     /// Its pages are in use.
-    #[error("busy: {references} references are held; remove it when they are gone")]
+    #[error("busy, references held: {references}; remove it when they are gone")]
     Referenced {
         /// How many references.
         references: u32,

@@ -25,10 +25,7 @@ fn a_closed_region_counts_down_and_a_refused_removal_reverts() {
     take_log();
     let error = map.remove(region).unwrap_err();
     assert_eq!(error.why, Obstacle::Referenced { references: 2 });
-    assert_eq!(
-        error.to_string(),
-        "0x100000000..0x140000000: busy: 2 references are held; remove it when they are gone"
-    );
+    assert_eq!(error.to_string(), "0x100000000..0x140000000: busy, references held: 2; remove it when they are gone");
     assert!(!take_log().iter().any(|seen| matches!(seen, Seen::Machine(_) | Seen::Quiesce)), "nothing has changed");
     assert_eq!(state(&map), State::Live { holders: 2 }, "new references are taken again");
     let region = error.region;
