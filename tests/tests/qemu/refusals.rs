@@ -200,7 +200,7 @@ fn refuses(flags: &str, path: &[String], status: i32, says: &str) -> Result<(), 
 
 fn kernel_by_itself() -> Result<(), Failed> {
     let nine = (4..13_u64).map(|gib| format!("device={:#x},0x40000000", gib << 30)).collect::<Vec<_>>().join(" ");
-    let cases = REFUSED_BY_KERNEL.into_iter().chain([(nine.as_str(), "more than 8 ranges of device memory")]);
+    let cases = REFUSED_BY_KERNEL.into_iter().chain([(nine.as_str(), "more than 8 sources of device memory")]);
     super::built()?;
     for (arguments, says) in cases {
         let mut words = Boot::main_job(Job::from_flags("").map_err(|stop| stop.why)?).line();

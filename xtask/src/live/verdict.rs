@@ -97,7 +97,7 @@ mod tests {
         let failed = |bytes, all: &[&str]| plug(bytes, all).unwrap_err();
         assert_eq!(failed(2 << 20, &[ADDED_1, REFUSED]), "nothing was added: no RAM");
         assert_eq!(failed(4 << 20, &[ADDED, ADDED_1, REFUSED]), "2 MiB of 4 MiB added: no RAM");
-        assert_eq!(failed(4 << 20, &[ADDED]), "2 MiB of 4 MiB added");
+        assert_eq!(failed(4 << 20, &[ADDED]), "2 MiB of 4 MiB added: the kernel does not say why");
         assert_eq!(failed(4 << 20, &[REMOVED]), "nothing was added: the kernel does not say why");
     }
 
