@@ -181,4 +181,13 @@ mod tests {
         drop(theirs);
         assert!(matches!(monitor.ask("stop", &json!({})), Err(QmpError::Gone(_))));
     }
+
+    #[test]
+    fn a_monitor_that_is_dropped_makes_room_for_the_next() {
+        let (monitor, theirs) = monitor("");
+        drop(monitor);
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        let said = std::io::read_to_string(theirs).unwrap();
+        assert!(said.contains("qmp_capabilities"), "{said}");
+    }
 }

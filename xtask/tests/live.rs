@@ -143,7 +143,7 @@ const CASES: &[Case] = &[
         name: "what_a_reset_does_not_bring_back_is_forgotten",
         flags: "",
         broken: "",
-        script: "plug 512M\nhold\n! unplug all\nreset\nrandom 1\nquit",
+        script: "plug 1G\nhold\n! unplug all\nreset\nrandom 1 2\nquit",
         status: 0,
         says: &["kept", "live> reset", "ready", "the books agree", "PASS"],
     },

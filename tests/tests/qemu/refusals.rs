@@ -68,7 +68,7 @@ const REFUSED_BY_KERNEL: [(&str, &str); 8] = [
     ("device=0x48000000,0x4000000", "overlaps RAM 0x40000000..0x50000000; choose a base at or above 0x50000000"),
     ("device=0xffffffffffe00000,0x400000", "wraps around the address space"),
     ("device=0x100000000,0", "give a size above 0"),
-    ("device=0x100000000,0x40000000,disk", "with altmap, nvdimm or ram"),
+    ("device=0x100000000,0x40000000,disk", "then perhaps altmap, nvdimm or ram"),
     ("device=0x100000000,0x40000000 remove_order=0,0", "remove_order=0,0 is not an order of 1 device"),
     ("device=0x100000000,0x40000000 remove_order=first", "the numbers of the devices, like 2,0,1"),
     ("", "no device memory: give device=BASE,BYTES"),
@@ -200,7 +200,7 @@ fn refuses(flags: &str, path: &[String], status: i32, says: &str) -> Result<(), 
 
 fn kernel_by_itself() -> Result<(), Failed> {
     let nine = (4..13_u64).map(|gib| format!("device={:#x},0x40000000", gib << 30)).collect::<Vec<_>>().join(" ");
-    let cases = REFUSED_BY_KERNEL.into_iter().chain([(nine.as_str(), "more than 8 ranges of device memory")]);
+    let cases = REFUSED_BY_KERNEL.into_iter().chain([(nine.as_str(), "more than 8 sources of device memory")]);
     super::built()?;
     for (arguments, says) in cases {
         let mut words = Boot::main_job(Job::from_flags("").map_err(|stop| stop.why)?).line();

@@ -44,6 +44,8 @@ fn a_request_is_read_and_set() {
     let (mut monitor, served) = monitor("request", vec![vec![r#"{"return":2097152}"#, OK]]);
     assert_eq!(monitor.requested("virtio-mem").unwrap(), 2 << 20);
     monitor.request("virtio-mem", 4 << 20).unwrap();
+    // Its socket closes: the other side waits no longer.
+    drop(monitor);
     let commands = served.join().unwrap();
     assert_eq!(
         commands[0]["arguments"],
@@ -57,6 +59,8 @@ fn a_dimm_that_qemu_refuses_leaves_no_memory_behind() {
     let (mut monitor, served) = monitor("refused", vec![vec![OK, REFUSED, OK]]);
     let failed = why(monitor.add_dimm("dimm3", 2 << 20, Some(1 << 32)).unwrap_err());
     assert_eq!(failed, "QEMU refuses: no free slots available: unplug a DIMM first");
+    // Its socket closes: the other side waits no longer.
+    drop(monitor);
     let commands = served.join().unwrap();
     let executed: Vec<_> = commands.iter().map(|command| command["execute"].as_str().unwrap()).collect();
     assert_eq!(executed, ["object-add", "device_add", "object-del"]);

@@ -103,11 +103,11 @@ impl<'a> Session<'a> {
         match command {
             Command::Plug { bytes, device, at } => {
                 let wish = self.plug(*bytes, device.as_deref(), *at)?;
-                self.settle(&wish, waits)
+                self.settle_request(&wish, waits)
             }
             Command::Unplug { bytes, device } => {
                 let wish = self.unplug(*bytes, device.as_deref())?;
-                self.settle(&wish, waits)
+                self.settle_request(&wish, waits)
             }
             Command::UnplugAll { device } => self.unplug_all(device.as_deref(), waits),
             Command::UnplugDimm { name } => self.unplug_dimm(name, waits),
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
         if self.devices[number].kind == Kind::VirtioMem {
             let wish = Wish::Less(number, self.ledger.bytes_of(number));
             self.monitor.request(&self.screen.names[number].clone(), 0)?;
-            return self.settle(&wish, waits);
+            return self.settle_request(&wish, waits);
         }
         let there: Vec<_> = self.dimms.there.iter().map(|(name, _)| name.clone()).collect();
         // Each is asked, whatever becomes of the others.
@@ -226,6 +226,23 @@ impl<'a> Session<'a> {
     fn tell(&mut self, line: &str, waits: bool) -> Result<(), Failure> {
         self.qemu.say(line);
         self.settle(&Wish::Answer, waits)
+    }
+
+    /// The same as [`settle`](Self::settle) of what a device was asked to have. What did not come true is not asked any
+    /// more: the request goes back to what is plugged.
+    fn settle_request(&mut self, wish: &Wish, waits: bool) -> Result<(), Failure> {
+        let settled = self.settle(wish, waits);
+        let (&Wish::More(number, _) | &Wish::Less(number, _), Err(Failure::Command(why))) = (wish, &settled) else {
+            return settled;
+        };
+        if self.devices[number].kind != Kind::VirtioMem {
+            return settled;
+        }
+        let name = self.screen.names[number].clone();
+        let plugged = self.monitor.plugged(&name)?;
+        self.monitor.request(&name, plugged)?;
+        self.sync()?;
+        Err(Failure::command(format!("{why}; {name} is asked to have {} again", human(plugged))))
     }
 
     /// Waits until the kernel is in step, and says whether a wish came true.

@@ -30,13 +30,14 @@ pub fn judge(wish: &Wish, events: &[Event]) -> Result<(), String> {
 }
 
 fn enough(wanted: u64, done: u64, verb: &str, why: Option<&str>) -> Result<(), String> {
-    let whole = || if verb == "removed" { "; ranges go whole" } else { "" };
+    let silent =
+        if verb == "removed" { ": ranges go whole, and no other is so small" } else { ": the kernel does not say why" };
     match (done, why) {
         (done, _) if done >= wanted => Ok(()),
         (0, Some(why)) => Err(format!("nothing was {verb}: {why}")),
-        (0, None) => Err(format!("nothing was {verb}, and the kernel does not say why{}", whole())),
+        (0, None) => Err(format!("nothing was {verb}{silent}")),
         (done, Some(why)) => Err(format!("{} of {} {verb}: {why}", human(done), human(wanted))),
-        (done, None) => Err(format!("{} of {} {verb}{}", human(done), human(wanted), whole())),
+        (done, None) => Err(format!("{} of {} {verb}{silent}", human(done), human(wanted))),
     }
 }
 
@@ -96,8 +97,8 @@ mod tests {
         let failed = |bytes, all: &[&str]| plug(bytes, all).unwrap_err();
         assert_eq!(failed(2 << 20, &[ADDED_1, REFUSED]), "nothing was added: no RAM");
         assert_eq!(failed(4 << 20, &[ADDED, ADDED_1, REFUSED]), "2 MiB of 4 MiB added: no RAM");
-        assert_eq!(failed(4 << 20, &[ADDED]), "2 MiB of 4 MiB added");
-        assert_eq!(failed(4 << 20, &[REMOVED]), "nothing was added, and the kernel does not say why");
+        assert_eq!(failed(4 << 20, &[ADDED]), "2 MiB of 4 MiB added: the kernel does not say why");
+        assert_eq!(failed(4 << 20, &[REMOVED]), "nothing was added: the kernel does not say why");
     }
 
     #[test]
@@ -105,7 +106,10 @@ mod tests {
         let unplug = |bytes, all: &[&str]| judge(&Wish::Less(0, bytes), &events(all));
         assert_eq!(unplug(2 << 20, &[REMOVED, KEPT_1]), Ok(()));
         assert_eq!(unplug(2 << 20, &[KEPT, KEPT_1]), Err("nothing was removed: busy: 1 holder".to_owned()));
-        assert_eq!(unplug(4 << 20, &[REMOVED, ADDED]), Err("2 MiB of 4 MiB removed; ranges go whole".to_owned()));
+        assert_eq!(
+            unplug(4 << 20, &[REMOVED, ADDED]),
+            Err("2 MiB of 4 MiB removed: ranges go whole, and no other is so small".to_owned())
+        );
         assert_eq!(unplug(0, &[]), Ok(()));
     }
 

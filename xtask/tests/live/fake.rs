@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::exit;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ struct Machine {
     text: String,
     counts: [u64; 2],
     monitor: Option<UnixStream>,
+    /// Events that QEMU tells at its leisure, in their order.
+    late: Sender<(Option<UnixStream>, Value)>,
 }
 
 /// Runs it with the words of QEMU's command line.
@@ -76,6 +79,18 @@ fn exit_monitor(stream: &UnixStream) {
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
 
+/// Tells events a while after they were sent.
+fn late() -> Sender<(Option<UnixStream>, Value)> {
+    let (sender, events) = channel::<(Option<UnixStream>, Value)>();
+    std::thread::spawn(move || {
+        for (monitor, event) in events {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let _ = monitor.map(|mut monitor| monitor.write_all(format!("{event}\n").as_bytes()));
+        }
+    });
+    sender
+}
+
 fn live(event: &Value) {
     println!("@live {event}");
 }
@@ -105,6 +120,7 @@ impl Machine {
             text: String::new(),
             counts: [0; 2],
             monitor: None,
+            late: late(),
         }
     }
 
@@ -221,12 +237,8 @@ impl Machine {
         } else {
             json!({ "event": "MEM_UNPLUG_ERROR", "data": { "device": name, "msg": "busy" } })
         };
-        // QEMU says so at its leisure.
         let monitor = self.monitor.as_ref().and_then(|monitor| monitor.try_clone().ok());
-        std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            monitor.map(|mut monitor| monitor.write_all(format!("{event}\n").as_bytes()))
-        });
+        let _ = self.late.send((monitor, event));
     }
 
     /// Removes a region unless it is held.
