@@ -15,10 +15,12 @@ use vmemmap::mapping::{self, MapError, Mapping};
 use vmemmap::seam::Machine;
 use vmemmap::table::Protection;
 
-use crate::boot::CONSOLE_WINDOW;
+use crate::boot::{self, BootInfo, CONSOLE_WINDOW};
 use crate::memory::{MemoryMap, RamFrames};
 use crate::pointer;
 
+/// Bits of an address that all tables can show.
+const NARROW_PA_BITS: u32 = 32;
 /// The largest page: what the console's window takes at most.
 const CONSOLE_BYTES: u64 = 1 << 16;
 /// Up to here nothing else is linked or mapped: the image has the 256 MiB below the console, Linux's fixmap is far above.
@@ -37,6 +39,13 @@ static WINDOW: Mutex<Window> = Mutex::new(Window { next: CONSOLE_WINDOW.add(CONS
 pub enum WindowError {
     /// It ends beyond the last address.
     Wraps(PhysAddr),
+    /// It lies beyond what the tables can show on this CPU.
+    TooHigh {
+        /// What was asked.
+        range: PhysRange,
+        /// Bits of an address that they can.
+        pa_bits: u32,
+    },
     /// The window is full.
     Full(PhysRange),
     /// No RAM for its tables.
@@ -47,6 +56,10 @@ impl core::fmt::Display for WindowError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Wraps(start) => write!(f, "registers at {start} wrap around the address space"),
+            Self::TooHigh { range, pa_bits } => write!(
+                f,
+                "registers {range} lie beyond the {pa_bits} bits of address that the tables show: put memory lower, or have more --va-bits"
+            ),
             Self::Full(range) => {
                 write!(f, "registers {range} do not fit in the window of registers: have fewer devices")
             }
@@ -99,6 +112,10 @@ fn keep<M: Machine>(
 ) -> Result<NonNull<u8>, WindowError> {
     let range = PhysRange::new(start, bytes).and_then(|range| range.widen(M::Granule::SIZE.bytes()));
     let range = range.ok_or(WindowError::Wraps(start))?;
+    let pa_bits = boot::info().map_or(NARROW_PA_BITS, BootInfo::pa_bits);
+    if range.end().value() > 1 << pa_bits {
+        return Err(WindowError::TooHigh { range, pa_bits });
+    }
     let mut window = WINDOW.lock();
     let va = window.room(range)?;
     let protection = Protection { leaf, table: TableAttributes::KERNEL };

@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         let name = format!("devices::a_plan_of_each_kind_plugs_and_writes_nothing_at_{granule}");
         trials.push(Trial::test(name, move || plans(granule)));
     }
+    trials.push(Trial::test("devices::registers_beyond_what_the_tables_show_are_refused", registers_too_high));
     for size in ["64G", "1T"] {
         let name = format!("devices::{size}_of_sparse_virtio_mem_at_64k");
         trials.push(Trial::test(name, move || huge(size)));
@@ -100,6 +101,12 @@ fn beyond_48_bits(granule: &str) -> Result<(), Failed> {
     let high = leaves.iter().all(|leaf| has_bit_48(granule, &leaf["descriptor"]));
     ensure(high, "bit 48 of the address is in the leaves of both maps", &ended)?;
     ensure(object["proof"]["leaves"] == object["proof"]["leaves_at_plan"], "AT agrees", &ended)
+}
+
+/// The bus's registers move up behind the memory, and 48 bits can't show them.
+fn registers_too_high() -> Result<(), Failed> {
+    let ended = run(command(&format!("qemu --cpu max --device virtio-mem,at={BEYOND_48_BITS:#x},size=1G"))?)?;
+    ensure(ended.status == Some(2) && ended.err.contains("beyond the 48 bits of address"), "refused", &ended)
 }
 
 /// Afterwards the file of a persistent device is as it was, and the next plan is the same.

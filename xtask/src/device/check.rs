@@ -93,12 +93,24 @@ fn beside(device: &Device, others: &[Device]) -> Result<(), String> {
     if let Some(other) = others.iter().find(|other| device.file.is_some() && other.file == device.file) {
         return Err(format!("{} has the file of {}; choose another file=", device.words(), other.words()));
     }
+    falling(device, others)?;
     let ends = device.base.zip(device.end());
     let hit = ends.and_then(|(base, end)| others.iter().find(|other| other.overlaps(base, end)));
     let Some(other) = hit else { return Ok(()) };
     let (words, others, end) = (device.words(), other.words(), other.end().unwrap_or(u64::MAX));
     let key = if device.kind == Kind::CarveOut { "a base" } else { "an at=" };
     Err(format!("{words} overlaps {others}; choose {key} at or above {end:#x}"))
+}
+
+/// Refuses nvdimms in another order than that of their addresses, which is the only one that the kernel sees.
+fn falling(device: &Device, others: &[Device]) -> Result<(), String> {
+    let last = others.iter().rfind(|other| other.kind == Kind::Nvdimm);
+    let Some(last) = last.filter(|_| device.kind == Kind::Nvdimm) else { return Ok(()) };
+    match (last.base, device.base) {
+        (None, None) => Ok(()),
+        (Some(before), Some(base)) if before < base => Ok(()),
+        _ => Err("nvdimms are told apart by their addresses: give none of them at=, or all of them, rising".to_owned()),
+    }
 }
 
 /// Refuses an order that does not name each of `devices` devices once.
@@ -189,6 +201,20 @@ mod tests {
         assert!(live("nvdimm,size=0").unwrap_err().why.contains("above 0"));
         assert!(live("pc-dimm,file=a").unwrap_err().why.contains("give it a size="));
         assert!(live("virtio-mem,max=0").unwrap_err().why.contains("give at least 2 MiB"));
+    }
+
+    #[test]
+    fn nvdimms_come_in_the_order_of_their_addresses() {
+        for right in [["nvdimm,at=4G,size=1G", "nvdimm,at=8G,size=1G"], ["nvdimm,size=1G", "nvdimm,size=2G"]] {
+            assert_eq!(checked(&right), Ok(()));
+        }
+        for wrong in [
+            ["nvdimm,at=8G,size=1G", "nvdimm,at=4G,size=1G"],
+            ["nvdimm,at=8G,size=1G", "nvdimm,size=1G"],
+            ["nvdimm,size=1G", "nvdimm,at=8G,size=1G"],
+        ] {
+            assert!(refusal(&wrong).contains("none of them at=, or all of them, rising"), "{wrong:?}");
+        }
     }
 
     #[test]
