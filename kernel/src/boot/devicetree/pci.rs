@@ -22,7 +22,8 @@ pub struct PciHost {
     pub memory_32: Option<Aperture>,
     /// For 64-bit BARs.
     pub memory_64: Option<Aperture>,
-    interrupts: InterruptMap,
+    /// None with an interrupt controller that is not known here.
+    interrupts: Option<InterruptMap>,
 }
 
 /// Addresses of the PCI bus, and where the CPU sees them.
@@ -47,19 +48,23 @@ impl DeviceTree {
     #[must_use]
     pub fn pci_host(&self) -> Option<PciHost> {
         let node = self.tree.root().children().find(|node| node.is_compatible("pci-host-ecam-generic"))?;
-        let controller = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
         let ecam = node.reg().ok()??.next()?;
         let ecam = PhysRange::new(PhysAddr::new(ecam.address().ok()?), ecam.size().ok()?)?;
-        let mut mask = cells(node, "interrupt-map-mask")?;
         Some(PciHost {
             ecam,
             memory_32: aperture(node, 0b10),
             memory_64: aperture(node, 0b11),
-            interrupts: InterruptMap {
-                entries: node.property("interrupt-map")?.value_as().ok()?,
-                mask: core::array::from_fn(|_| mask.next().unwrap_or(0)),
-                controller_cells: controller.address_cells().ok()? as usize,
-            },
+            interrupts: self.interrupt_map(node),
+        })
+    }
+
+    fn interrupt_map(&self, host: FdtNode<'static>) -> Option<InterruptMap> {
+        let controller = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
+        let mut mask = cells(host, "interrupt-map-mask")?;
+        Some(InterruptMap {
+            entries: host.property("interrupt-map")?.value_as().ok()?,
+            mask: core::array::from_fn(|_| mask.next().unwrap_or(0)),
+            controller_cells: controller.address_cells().ok()? as usize,
         })
     }
 }
@@ -68,7 +73,7 @@ impl PciHost {
     /// The number, at the GIC, of the interrupt that `pin` (1 to 4) of device `device` on bus 0 raises.
     #[must_use]
     pub fn interrupt(&self, device: u8, pin: u8) -> Option<u32> {
-        let InterruptMap { entries, mask, controller_cells } = self.interrupts;
+        let InterruptMap { entries, mask, controller_cells } = self.interrupts?;
         let wanted = [u32::from(device) << 11, 0, 0, u32::from(pin)];
         // The device's address and pin, the controller, an address there, and the interrupt: kind, number, trigger.
         let interrupt = PCI_CELLS + 1 + 1 + controller_cells;
