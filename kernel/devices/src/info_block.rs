@@ -31,6 +31,9 @@ use crate::bytes::field;
 
 /// Bytes of the block.
 pub const BLOCK_BYTES: usize = 4096;
+/// As far as this a device must hold zeros to be blank, if it is that long. Linux's namespaces have their info block behind
+/// the first 4 KiB, which stay zeros, and btrfs has its superblock behind the first 64.
+pub const BLANK_BYTES: usize = 128 << 10;
 /// What it begins with.
 pub const MAGIC: [u8; 16] = *b"vmemmap altmap\r\n";
 /// The version of its layout.
@@ -84,6 +87,15 @@ pub enum Error {
     Foreign {
         /// Its first bytes.
         begin: [u8; 16],
+    },
+    /// It begins with zeros, and holds something behind them.
+    #[error(
+        "the device begins with zeros, but holds something at offset {offset:#x}: give another, or zero its first \
+         {BLANK_BYTES} bytes to lose that; nothing was overwritten"
+    )]
+    Used {
+        /// Where, in bytes from its start.
+        offset: usize,
     },
     /// The checksum is another's.
     #[error(
@@ -164,8 +176,8 @@ pub enum Error {
     /// An altmap of another shape.
     #[error(
         "the device was made with a reserve of {stated_reserve:#x} bytes and data from {stated_data:#x}, and now \
-         would have {wanted_reserve:#x} and {wanted_data:#x}: say the same altmap, nvdimm or ram as then; nothing was \
-         overwritten"
+         would have {wanted_reserve:#x} and {wanted_data:#x}: say the same altmap, nvdimm or ram and the same leaves as \
+         then, and give the device the address that it had; nothing was overwritten"
     )]
     Altmap {
         /// Bytes of the reserve then.
@@ -207,6 +219,16 @@ impl InfoBlock {
             return Ok(Found::Blank);
         }
         Self::decode(block)?.fits(wanted).map(|()| Found::Ours)
+    }
+
+    /// Whether a device is blank that begins with a blank block, and goes on with `behind`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Used`]: something else than zeros is there.
+    pub fn check_blank(behind: impl IntoIterator<Item = u8>) -> Result<(), Error> {
+        let used = behind.into_iter().position(|byte| byte != 0);
+        used.map_or(Ok(()), |at| Err(Error::Used { offset: BLOCK_BYTES + at }))
     }
 
     /// How a device was made that begins with `block`.

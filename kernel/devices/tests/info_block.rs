@@ -46,6 +46,13 @@ fn a_device_of_zeros_is_blank() {
 }
 
 #[test]
+fn a_device_that_only_begins_with_zeros_is_not_blank() {
+    assert_eq!(InfoBlock::check_blank([0; 8]), Ok(()));
+    let offset = BLOCK_BYTES + 5;
+    assert_eq!(InfoBlock::check_blank([0, 0, 0, 0, 0, 1, 2]), Err(Error::Used { offset }));
+}
+
+#[test]
 fn one_byte_anywhere_makes_a_device_foreign() {
     for offset in 0..BLOCK_BYTES {
         let mut block = [0; BLOCK_BYTES];
@@ -99,6 +106,9 @@ fn another_altmap_is_refused() {
         let (stated_reserve, stated_data) = (0x1_0000, 0x20_0000);
         let (wanted_reserve, wanted_data) = (reserve_bytes, data_offset);
         assert_eq!(refused, Err(Error::Altmap { stated_reserve, stated_data, wanted_reserve, wanted_data }));
+        // The leaves and the address decide how large a tight altmap is.
+        let says = refused.unwrap_err().to_string();
+        assert!(says.contains("the same leaves") && says.contains("the address that it had"), "{says}");
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use core::ptr::NonNull;
 
-use devices::info_block::{self, BLOCK_BYTES, InfoBlock};
+use devices::info_block::{self, BLANK_BYTES, BLOCK_BYTES, InfoBlock};
 use devices::{Answer, Change, DeviceError, DeviceMemory};
 use vmemmap::addr::PhysRange;
 use vmemmap::granule::Granule;
@@ -27,6 +27,8 @@ struct Persistent {
     info: InfoBlock,
     /// Where its first bytes are mapped.
     block: NonNull<[u8; BLOCK_BYTES]>,
+    /// Bytes that are looked at before anything is written, from there on.
+    looked_at: usize,
     told: bool,
 }
 
@@ -42,7 +44,8 @@ pub fn attach<M: Machine>(
     memmap: Memmap,
 ) -> Result<Found, String> {
     let words = |error: window::WindowError| format!("{source} {range}: {error}");
-    let block = window::memory(map, range.start(), BLOCK_BYTES as u64).map_err(words)?.cast();
+    let looked_at = range.bytes().clamp(BLOCK_BYTES as u64, BLANK_BYTES as u64);
+    let block = window::memory(map, range.start(), looked_at).map_err(words)?.cast();
     // SAFETY: only its shape is looked at; whoever adds the range asks again.
     let request = unsafe { request(&boot.config, map, range, memmap, BLOCK_BYTES as u64) };
     let page = M::Granule::SIZE.bytes();
@@ -58,13 +61,22 @@ pub fn attach<M: Machine>(
         reserve_bytes,
         data_offset,
     };
-    Ok(Found { memory: Box::new(Persistent { source, range, info, block, told: false }), interrupt: None })
+    let looked_at = looked_at as usize;
+    let memory = Persistent { source, range, info, block, looked_at, told: false };
+    Ok(Found { memory: Box::new(memory), interrupt: None })
 }
 
 impl Persistent {
     fn recognise(&self) -> Result<info_block::Found, info_block::Error> {
         // SAFETY: mapped for good by `attach`, and this driver alone writes it.
         InfoBlock::recognise(&unsafe { self.block.read_volatile() }, &self.info)
+    }
+
+    /// What lies behind the block, as far as it is looked at.
+    fn behind(&self) -> impl Iterator<Item = u8> {
+        let bytes = self.block.cast::<u8>();
+        // SAFETY: mapped for good by `attach`, as far as that; nothing is written before it is looked at.
+        (BLOCK_BYTES..self.looked_at).map(move |offset| unsafe { bytes.add(offset).read_volatile() })
     }
 
     /// Writes the info block, as far as memory that outlives the machine.
@@ -84,7 +96,9 @@ impl DeviceMemory for Persistent {
         if core::mem::replace(&mut self.told, true) {
             return Ok(None);
         }
-        self.recognise()?;
+        if self.recognise()? == info_block::Found::Blank {
+            InfoBlock::check_blank(self.behind())?;
+        }
         Ok(Some(Change::Appeared(self.range)))
     }
 

@@ -178,6 +178,9 @@ fn info_block(kind: &str) -> Result<(), Failed> {
     refused("a damaged block", job("64k", "64M", ""), "info block is damaged")?;
     file.write(0, b"something else")?;
     refused("somebody else's data", job("64k", "64M", ""), "it begins with")?;
+    file.write(0, &[0; 4096])?;
+    file.write(4096, b"NVDIMM_PFN_INFO\0")?;
+    refused("a namespace of Linux", job("64k", "64M", ""), "holds something at offset 0x1000")?;
     file.write(0, &made)?;
     let ended = run(job("64k", "64M", "")?)?;
     ensure(ended.status == Some(0), "restored, it is ours again", &ended)
