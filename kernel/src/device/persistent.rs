@@ -29,6 +29,8 @@ struct Persistent {
     block: NonNull<[u8; BLOCK_BYTES]>,
     /// Bytes that are looked at before anything is written, from there on.
     looked_at: usize,
+    /// Whether it is to be used, and not only planned for.
+    used: bool,
     told: bool,
 }
 
@@ -61,8 +63,8 @@ pub fn attach<M: Machine>(
         reserve_bytes,
         data_offset,
     };
-    let looked_at = looked_at as usize;
-    let memory = Persistent { source, range, info, block, looked_at, told: false };
+    let (looked_at, used) = (looked_at as usize, !boot.config.plan);
+    let memory = Persistent { source, range, info, block, looked_at, used, told: false };
     Ok(Found { memory: Box::new(memory), interrupt: None })
 }
 
@@ -104,7 +106,7 @@ impl DeviceMemory for Persistent {
 
     fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError> {
         let added = (change, answer) == (Change::Appeared(self.range), Answer::Done);
-        if added && self.recognise()? == info_block::Found::Blank {
+        if added && self.used && self.recognise()? == info_block::Found::Blank {
             self.mark();
         }
         Ok(())
