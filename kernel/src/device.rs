@@ -14,7 +14,7 @@ use alloc::string::String;
 use alloc::vec::{self, Vec};
 
 pub use carve_out::CarveOutError;
-pub use devices::{Answer, Change, DeviceError, DeviceMemory};
+pub use devices::{Answer, Change, DeviceError, DeviceMemory, Front};
 use virtio_drivers::transport::pci::bus::DeviceFunction;
 use vmemmap::addr::PhysRange;
 use vmemmap::seam::Machine;

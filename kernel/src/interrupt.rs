@@ -23,6 +23,8 @@ use crate::window::{self, WindowError};
 const FIRST_SHARED: u32 = 32;
 /// The first number that stands for no interrupt.
 const END: u32 = 1020;
+/// The affinities of `MPIDR_EL1`, Aff3 and Aff2 to Aff0. Bit 31 is set there, and would mean any CPU to the GIC.
+const AFFINITY: u64 = 0xff_00ff_ffff;
 /// A priority mask that lets every interrupt through.
 const ANY_PRIORITY: u8 = 0xff;
 
@@ -102,7 +104,7 @@ impl Interrupts {
         }
         let interrupt = IntId::spi(number - FIRST_SHARED);
         let distributor = self.gic.distributor();
-        distributor.set_routing(interrupt, Some(MPIDR_EL1.get()))?;
+        distributor.set_routing(interrupt, Some(MPIDR_EL1.get() & AFFINITY))?;
         distributor.set_trigger(interrupt, if edge { Trigger::Edge } else { Trigger::Level })?;
         Ok(distributor.enable_interrupt(interrupt, true)?)
     }

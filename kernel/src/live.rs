@@ -201,7 +201,7 @@ impl<M: Machine> Live<M> {
         let Attached { memory, memmap, .. } = &self.attached[device];
         // SAFETY: the device has brought it, and nobody else knows of it: it is checked against RAM and against all others
         // before it is added.
-        let request = unsafe { request(&self.boot.config, &self.map, range, *memmap, memory.reserve_bytes()) };
+        let request = unsafe { request(&self.boot.config, &self.map, range, *memmap, memory.front()) };
         let answer = match self.meter.add(&mut self.map, request) {
             Ok((region, cost)) => {
                 let there = There { device, region, asked: *request.storage() };

@@ -11,7 +11,7 @@ use virtio_drivers::transport::pci::bus::{
 use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::seam::Machine;
 
-use crate::boot::{Aperture, BootInfo, DeviceTree, PciHost};
+use crate::boot::{BootInfo, DeviceTree, PciHost};
 use crate::device::Interrupt;
 use crate::memory::MemoryMap;
 use crate::window;
@@ -53,7 +53,7 @@ impl Bus {
             .collect()
     }
 
-    /// Gives the memory BARs of `function` addresses, switches the function on, and returns where the CPU sees them.
+    /// Gives the memory BARs of `function` addresses, switches the function on, and returns them.
     ///
     /// # Errors
     ///
@@ -64,16 +64,17 @@ impl Bus {
         for (bar, info) in bars.into_iter().enumerate() {
             let Some(BarInfo::Memory { address_type, size, .. }) = info else { continue };
             let wide = address_type == MemoryBarType::Width64;
-            let aperture = if wide { &mut self.host.memory_64 } else { &mut self.host.memory_32 };
-            let taken = aperture.as_mut().and_then(|aperture| take(aperture, size));
+            let high = if wide { self.host.memory_64.as_mut() } else { None };
+            let windows = [high, self.host.memory_32.as_mut()];
+            let taken = windows.into_iter().flatten().find_map(|window| take(window, size));
             let full =
                 || format!("PCI {function}: no room for a BAR of {size:#x} bytes; have fewer or smaller devices");
-            let (bus, range) = taken.ok_or_else(full)?;
-            let bar = bar as u8;
+            let range = taken.ok_or_else(full)?;
+            let (bar, address) = (bar as u8, range.start().value());
             if wide {
-                self.root.set_bar_64(function, bar, bus);
+                self.root.set_bar_64(function, bar, address);
             } else {
-                self.root.set_bar_32(function, bar, bus as u32);
+                self.root.set_bar_32(function, bar, address as u32);
             }
             ranges[usize::from(bar)] = Some(range);
         }
@@ -96,14 +97,10 @@ impl Bus {
     }
 }
 
-/// Takes `bytes` (a power of two) off the front of the aperture: the address on the bus, and the CPU's.
-fn take(aperture: &mut Aperture, bytes: u64) -> Option<(u64, PhysRange)> {
-    // A BAR is aligned to its size on the bus.
-    let bus = aperture.bus.checked_next_multiple_of(bytes)?;
-    let skipped = bus - aperture.bus;
-    let start = aperture.cpu.start().value().checked_add(skipped)?;
+/// Takes `bytes` (a power of two) off the front of the window. A BAR is aligned to its size.
+fn take(window: &mut PhysRange, bytes: u64) -> Option<PhysRange> {
+    let start = window.start().value().checked_next_multiple_of(bytes)?;
     let range = PhysRange::new(PhysAddr::new(start), bytes)?;
-    let rest = PhysRange::between(range.end(), aperture.cpu.end())?;
-    *aperture = Aperture { bus: bus.checked_add(bytes)?, cpu: rest };
-    Some((bus, range))
+    *window = PhysRange::between(range.end(), window.end())?;
+    Some(range)
 }

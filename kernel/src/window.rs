@@ -74,10 +74,12 @@ impl core::fmt::Display for WindowError {
 ///
 /// [`WindowError`] if they can't be mapped.
 pub fn registers<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
-    match find(start, bytes) {
-        Some(mapped) => Ok(mapped),
-        None => keep(map, start, bytes, Attributes::DEVICE),
+    if let Some(mapped) = find(start, bytes) {
+        return Ok(mapped);
     }
+    let (range, va) = keep(map, start, bytes, Attributes::DEVICE)?;
+    WINDOW.lock().registers.push((range, va));
+    at(va, start.since(range.start())).ok_or(WindowError::Full(range))
 }
 
 /// Maps `bytes` bytes of a device's memory from `start` on, as the linear map would if they were added: both may show them.
@@ -86,7 +88,8 @@ pub fn registers<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64
 ///
 /// [`WindowError`] if they can't be mapped.
 pub fn memory<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
-    keep(map, start, bytes, Attributes::KERNEL)
+    let (range, va) = keep(map, start, bytes, Attributes::KERNEL)?;
+    at(va, start.since(range.start())).ok_or(WindowError::Full(range))
 }
 
 /// Where registers are mapped, if [`registers`] has mapped them.
@@ -103,13 +106,13 @@ fn at(va: VirtAddr, offset: u64) -> Option<NonNull<u8>> {
     NonNull::new(pointer::at(va.add(offset).value()))
 }
 
-/// Maps the pages of `bytes` bytes from `start` on, for good.
+/// Maps the pages of `bytes` bytes from `start` on, for good: which they are, and where the first is.
 fn keep<M: Machine>(
     map: &mut MemoryMap<M>,
     start: PhysAddr,
     bytes: u64,
     leaf: Attributes,
-) -> Result<NonNull<u8>, WindowError> {
+) -> Result<(PhysRange, VirtAddr), WindowError> {
     let range = PhysRange::new(start, bytes).and_then(|range| range.widen(M::Granule::SIZE.bytes()));
     let range = range.ok_or(WindowError::Wraps(start))?;
     let pa_bits = boot::info().map_or(NARROW_PA_BITS, BootInfo::pa_bits);
@@ -122,10 +125,7 @@ fn keep<M: Machine>(
     let mapping = Mapping::new(map.tables().regime(), va, range.start(), LeafPolicy::Pages, protection);
     mapping::map(map.tables_mut(), &mut RamFrames::current(), &mapping).map_err(WindowError::Map)?;
     window.next = va.end();
-    if leaf == Attributes::DEVICE {
-        window.registers.push((range, va.start()));
-    }
-    at(va.start(), start.since(range.start())).ok_or(WindowError::Full(range))
+    Ok((range, va.start()))
 }
 
 impl Window {

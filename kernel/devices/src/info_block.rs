@@ -31,6 +31,9 @@ use crate::bytes::field;
 
 /// Bytes of the block.
 pub const BLOCK_BYTES: usize = 4096;
+/// As far as this a device must hold zeros to be blank, if it is that long. Linux's namespaces have their info block behind
+/// the first 4 KiB, which stay zeros, and btrfs has its superblock behind the first 64.
+pub const BLANK_BYTES: usize = 128 << 10;
 /// What it begins with.
 pub const MAGIC: [u8; 16] = *b"vmemmap altmap\r\n";
 /// The version of its layout.
@@ -59,7 +62,7 @@ pub struct InfoBlock {
     pub device_bytes: u64,
     /// Bytes at its start that are its own: this block, and what the altmap leaves alone.
     pub reserve_bytes: u64,
-    /// Bytes in front of the data: the reserve and the altmap.
+    /// Bytes in front of the data: the reserve and the altmap, if it has one.
     pub data_offset: u64,
 }
 
@@ -68,8 +71,8 @@ pub struct InfoBlock {
 pub enum Found {
     /// Zeros: nobody has used it.
     Blank,
-    /// The block that was wanted, to the last field.
-    Ours,
+    /// Made for a kernel like this one. Where its data begins is what the block says, whatever this kernel would choose.
+    Ours(InfoBlock),
 }
 
 /// Why a device may not be used. Nothing was written to it.
@@ -84,6 +87,15 @@ pub enum Error {
     Foreign {
         /// Its first bytes.
         begin: [u8; 16],
+    },
+    /// It begins with zeros, and holds something behind them.
+    #[error(
+        "the device begins with zeros, but holds something at offset {offset:#x}: give another, or zero its first \
+         {BLANK_BYTES} bytes to lose that; nothing was overwritten"
+    )]
+    Used {
+        /// Where, in bytes from its start.
+        offset: usize,
     },
     /// The checksum is another's.
     #[error(
@@ -161,22 +173,6 @@ pub enum Error {
         /// Bytes that it has.
         present: u64,
     },
-    /// An altmap of another shape.
-    #[error(
-        "the device was made with a reserve of {stated_reserve:#x} bytes and data from {stated_data:#x}, and now \
-         would have {wanted_reserve:#x} and {wanted_data:#x}: say the same altmap, nvdimm or ram as then; nothing was \
-         overwritten"
-    )]
-    Altmap {
-        /// Bytes of the reserve then.
-        stated_reserve: u64,
-        /// Where its data begins.
-        stated_data: u64,
-        /// Bytes of the reserve now.
-        wanted_reserve: u64,
-        /// Where its data would begin.
-        wanted_data: u64,
-    },
 }
 
 impl InfoBlock {
@@ -206,7 +202,18 @@ impl InfoBlock {
         if block.iter().all(|&byte| byte == 0) {
             return Ok(Found::Blank);
         }
-        Self::decode(block)?.fits(wanted).map(|()| Found::Ours)
+        let made = Self::decode(block)?;
+        made.fits(wanted).map(|()| Found::Ours(made))
+    }
+
+    /// Whether a device is blank that begins with a blank block, and goes on with `behind`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Used`]: something else than zeros is there.
+    pub fn check_blank(behind: impl IntoIterator<Item = u8>) -> Result<(), Error> {
+        let used = behind.into_iter().position(|byte| byte != 0);
+        used.map_or(Ok(()), |at| Err(Error::Used { offset: BLOCK_BYTES + at }))
     }
 
     /// How a device was made that begins with `block`.
@@ -251,15 +258,21 @@ impl InfoBlock {
             Ordering::Greater => return Err(Error::Grown { stated, present }),
             Ordering::Equal => {}
         }
-        if (self.reserve_bytes, self.data_offset) == (wanted.reserve_bytes, wanted.data_offset) {
-            return Ok(());
+        self.check_places()
+    }
+
+    /// Refuses places that no kernel chooses: the reserve holds the block, the data lies behind it, all in whole pages.
+    fn check_places(&self) -> Result<(), Error> {
+        let page = self.granule.bytes();
+        let wrong = |offset, stated| Err(Error::Field { offset, stated });
+        let Self { device_bytes, reserve_bytes: reserve, data_offset: data, .. } = *self;
+        if reserve < BLOCK_BYTES as u64 || reserve > device_bytes || !reserve.is_multiple_of(page) {
+            return wrong(RESERVE_AT, reserve);
         }
-        Err(Error::Altmap {
-            stated_reserve: self.reserve_bytes,
-            stated_data: self.data_offset,
-            wanted_reserve: wanted.reserve_bytes,
-            wanted_data: wanted.data_offset,
-        })
+        if data < reserve || data > device_bytes || !data.is_multiple_of(page) {
+            return wrong(DATA_AT, data);
+        }
+        Ok(())
     }
 }
 

@@ -55,10 +55,20 @@ pub trait DeviceMemory {
         Ok(())
     }
 
-    /// Bytes at the start of each of its ranges that are the device's own, and hold no struct pages.
-    fn reserve_bytes(&self) -> u64 {
-        0
+    /// What it keeps at the start of each of its ranges.
+    fn front(&self) -> Front {
+        Front::default()
     }
+}
+
+/// The start of a range, in front of what is anybody's to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Front {
+    /// Bytes that are the device's own, and hold no struct pages.
+    pub reserve_bytes: u64,
+    /// How far into the range its data begins, in bytes, if that is settled: reserve and altmap end there, whatever the
+    /// altmap would be like otherwise. Right behind the reserve there is no altmap.
+    pub data_offset: Option<u64>,
 }
 
 /// What a device wants.

@@ -155,6 +155,7 @@ impl<T: Transport> VirtioMem<T> {
         let news = heard.clone().map(|config| config.without_plugged(self.plugged()));
         if self.heard.as_ref() != Some(&news) {
             self.said.clear();
+            self.books.forget_declined();
             self.heard = Some(news);
         }
         heard
@@ -243,11 +244,15 @@ impl<T: Transport> VirtioMem<T> {
         Ok(self.once(plugged)?.map(Change::Appeared))
     }
 
-    /// The lowest free place, of at most `missing` bytes and inside one memory block.
-    fn place(&self, config: &Config, missing: u64) -> Result<PhysRange, Error> {
+    /// The lowest free place, those that were declined last, of at most `missing` bytes and inside one memory block.
+    fn place(&mut self, config: &Config, missing: u64) -> Result<PhysRange, Error> {
         let region = config.region();
         let usable = range(region.start(), region.start().add(config.usable_region_size()));
-        let Some(gap) = self.books.lowest_gap(usable, self.unit()) else {
+        let mut gap = self.books.lowest_gap(usable, self.unit());
+        if gap.is_none() && self.books.forget_declined() {
+            gap = self.books.lowest_gap(usable, self.unit());
+        }
+        let Some(gap) = gap else {
             let (requested, plugged) = (config.requested_size(), self.plugged());
             return Err(Error::NoRoom { requested, plugged, usable: usable.bytes(), region });
         };
@@ -342,7 +347,7 @@ impl<T: Transport> DeviceMemory for VirtioMem<T> {
             }
             (Change::Appeared(range), Answer::Refused) => {
                 self.round = Round::NoPlugs;
-                self.unplug(range)
+                self.unplug(range).inspect(|()| self.books.enter(range, Standing::Declined))
             }
             (Change::AskedBack(range), Answer::Done) => {
                 self.books.strike(range);

@@ -46,6 +46,13 @@ fn a_device_of_zeros_is_blank() {
 }
 
 #[test]
+fn a_device_that_only_begins_with_zeros_is_not_blank() {
+    assert_eq!(InfoBlock::check_blank([0; 8]), Ok(()));
+    let offset = BLOCK_BYTES + 5;
+    assert_eq!(InfoBlock::check_blank([0, 0, 0, 0, 0, 1, 2]), Err(Error::Used { offset }));
+}
+
+#[test]
 fn one_byte_anywhere_makes_a_device_foreign() {
     for offset in 0..BLOCK_BYTES {
         let mut block = [0; BLOCK_BYTES];
@@ -92,14 +99,33 @@ fn a_device_that_was_cut_off_or_has_grown_is_refused() {
 }
 
 #[test]
-fn another_altmap_is_refused() {
-    for (reserve_bytes, data_offset) in [(0x1_0000, 0x40_0000), (0x1000, 0x20_0000)] {
+fn the_place_of_the_data_is_what_the_block_says() {
+    for (reserve_bytes, data_offset) in [(0x1_0000, 0x40_0000), (0x2_0000, 0x20_0000), (0x1_0000, 0x1_0000)] {
         let wanted = InfoBlock { reserve_bytes, data_offset, ..MADE };
-        let refused = InfoBlock::recognise(&MADE.encode(), &wanted);
-        let (stated_reserve, stated_data) = (0x1_0000, 0x20_0000);
-        let (wanted_reserve, wanted_data) = (reserve_bytes, data_offset);
-        assert_eq!(refused, Err(Error::Altmap { stated_reserve, stated_data, wanted_reserve, wanted_data }));
+        assert_eq!(InfoBlock::recognise(&MADE.encode(), &wanted), Ok(Found::Ours(MADE)));
     }
+}
+
+#[test]
+fn places_that_no_kernel_chooses_are_refused_under_a_right_checksum() {
+    let (reserve, data) = (40, 48);
+    let wrong = [
+        (reserve, 0),
+        (reserve, 0x1000),
+        (reserve, 0x30_0000 + 1),
+        (reserve, GIB + 0x1_0000),
+        (data, 0),
+        (data, 0x20_1000),
+        (data, GIB + 0x1_0000),
+    ];
+    for (offset, stated) in wrong {
+        let refused = InfoBlock::recognise(&with(offset, &u64::to_le_bytes(stated)), &MADE);
+        assert_eq!(refused, Err(Error::Field { offset, stated }));
+    }
+    // The data would begin inside of the reserve.
+    let stated = MADE.data_offset;
+    let refused = InfoBlock::recognise(&with(reserve, &u64::to_le_bytes(0x30_0000)), &MADE);
+    assert_eq!(refused, Err(Error::Field { offset: data, stated }));
 }
 
 #[test]
@@ -136,13 +162,13 @@ fn every_refusal_says_that_nothing_was_overwritten() {
 
 fn info_block() -> impl Strategy<Value = InfoBlock> {
     let granule = prop::sample::select(&GranuleSize::ALL[..]);
-    let numbers = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>());
-    (granule, numbers).prop_map(|(granule, (struct_page_bytes, device_bytes, reserve_bytes, data_offset))| InfoBlock {
+    let numbers = (any::<u32>(), 0_u64..1 << 20, 1_u64..100, 0_u64..1000);
+    (granule, numbers).prop_map(|(granule, (struct_page_bytes, behind, reserve, altmap))| InfoBlock {
         granule,
         struct_page_bytes,
-        device_bytes,
-        reserve_bytes,
-        data_offset,
+        device_bytes: (reserve + altmap + behind) * granule.bytes(),
+        reserve_bytes: reserve * granule.bytes(),
+        data_offset: (reserve + altmap) * granule.bytes(),
     })
 }
 
@@ -151,8 +177,10 @@ proptest! {
 
     #[test]
     fn what_was_made_is_recognised_and_by_nobody_else(made in info_block(), other in info_block()) {
-        prop_assert_eq!(InfoBlock::recognise(&made.encode(), &made), Ok(Found::Ours));
-        prop_assert_eq!(InfoBlock::recognise(&made.encode(), &other).is_ok(), made == other);
+        prop_assert_eq!(InfoBlock::recognise(&made.encode(), &made), Ok(Found::Ours(made)));
+        let like = |block: InfoBlock| (block.granule, block.struct_page_bytes, block.device_bytes);
+        let found = InfoBlock::recognise(&made.encode(), &other);
+        prop_assert_eq!(found.is_ok(), like(made) == like(other));
     }
 
     #[test]
@@ -165,9 +193,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_recognised_is_what_this_kernel_would_write(offset in 16_usize..4088, byte in any::<u8>()) {
+    fn one_byte_is_recognised_only_as_another_place_of_the_data(offset in 16_usize..4088, byte in any::<u8>()) {
         let block = with(offset, &[byte]);
-        let same = block == MADE.encode();
-        prop_assert_eq!(InfoBlock::recognise(&block, &MADE).is_ok(), same);
+        let found = InfoBlock::recognise(&block, &MADE);
+        let places = (40..56).contains(&offset);
+        prop_assert!(found == Ok(Found::Ours(MADE)) || places || found.is_err());
+        prop_assert_eq!(found.is_ok_and(|found| found == Found::Ours(MADE)), block == MADE.encode());
     }
 }

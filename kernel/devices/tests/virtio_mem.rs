@@ -144,13 +144,13 @@ fn a_request_that_is_lowered_before_the_plug_arrives_is_served_in_the_same_round
 }
 
 #[test]
-fn a_range_that_the_kernel_can_not_add_goes_back_and_comes_again_in_the_next_round() {
+fn a_range_that_the_kernel_can_not_add_goes_back_and_another_comes_in_the_next_round() {
     let (wire, mut driver, mut kernel) = small(None);
     wire.host().request(8 * MIB);
     let told = kernel.round_with(&mut driver, |_| Answer::Refused);
     assert_eq!(told.changes, [Change::Appeared(range(BASE, 8 * MIB))]);
     assert_eq!(wire.asked(), [plug(0, 4), unplug(0, 4)]);
-    assert_eq!(kernel.round(&mut driver).changes, told.changes);
+    assert_eq!(kernel.round(&mut driver).changes, [Change::Appeared(range(BASE + 8 * MIB, 8 * MIB))]);
 }
 
 #[test]
@@ -330,4 +330,18 @@ fn what_is_given_back_and_does_not_go_is_tried_again_and_plugged_by_nobody() {
     kernel.round(&mut driver);
     assert_eq!(wire.asked(), [request, state(1, 1), request]);
     assert_eq!((wire.look().plugged(), kernel.added.len()), (6 * MIB, 4));
+}
+
+#[test]
+fn a_place_that_can_not_be_added_does_not_block_the_others() {
+    let (wire, mut driver, mut kernel) = small(Some(BLOCK));
+    wire.host().request(4 * MIB);
+    let declined = kernel.round_with(&mut driver, |_| Answer::Refused);
+    assert_eq!((declined.changes, kernel.added.len()), (vec![Change::Appeared(block(0))], 0));
+    kernel.round(&mut driver);
+    assert_eq!(kernel.added, [block(1), block(2)]);
+    // The last place that is left is tried again.
+    wire.host().request(64 * MIB);
+    kernel.round(&mut driver);
+    assert_eq!((kernel.bytes(), wire.look().plugged()), (64 * MIB, 64 * MIB));
 }

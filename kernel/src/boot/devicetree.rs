@@ -2,7 +2,7 @@
 
 mod pci;
 
-pub use pci::{Aperture, PciHost};
+pub use pci::PciHost;
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;

@@ -23,7 +23,7 @@ mod switch;
 mod tables;
 
 pub use cpu::{Cpu, ips};
-pub use devicetree::{Aperture, DeviceTree, PciHost};
+pub use devicetree::{DeviceTree, PciHost};
 pub use info::{BootInfo, Registers, info};
 pub use ranges::{MAX_RANGES, Ranges, TooManyRanges};
 pub use refuse::{Refusal, refuse};

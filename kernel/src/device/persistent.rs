@@ -5,13 +5,12 @@ use alloc::format;
 use alloc::string::String;
 use core::ptr::NonNull;
 
-use devices::info_block::{self, BLOCK_BYTES, InfoBlock};
-use devices::{Answer, Change, DeviceError, DeviceMemory};
+use devices::info_block::{BLANK_BYTES, BLOCK_BYTES, Error, Found, InfoBlock};
+use devices::{Answer, Change, DeviceError, DeviceMemory, Front};
 use vmemmap::addr::PhysRange;
 use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
 
-use super::Found;
 use crate::boot::BootInfo;
 use crate::cache;
 use crate::config::Memmap;
@@ -23,14 +22,18 @@ use crate::window;
 struct Persistent {
     source: &'static str,
     range: PhysRange,
-    /// How we would make it.
+    /// How it is made, or how we would make it.
     info: InfoBlock,
+    /// What it was when it was first looked at.
+    found: Result<Found, Error>,
     /// Where its first bytes are mapped.
     block: NonNull<[u8; BLOCK_BYTES]>,
+    /// Whether it is to be used, and not only planned for.
+    used: bool,
     told: bool,
 }
 
-/// The persistent memory at `range`, which `source` brings, with its struct pages at `memmap`.
+/// The persistent memory at `range`, which `source` brings, with its struct pages at `memmap`. Nothing is written yet.
 ///
 /// # Errors
 ///
@@ -40,39 +43,49 @@ pub fn attach<M: Machine>(
     map: &mut MemoryMap<M>,
     (source, range): (&'static str, PhysRange),
     memmap: Memmap,
-) -> Result<Found, String> {
+) -> Result<super::Found, String> {
     let words = |error: window::WindowError| format!("{source} {range}: {error}");
-    let block = window::memory(map, range.start(), BLOCK_BYTES as u64).map_err(words)?.cast();
+    let looked_at = range.bytes().clamp(BLOCK_BYTES as u64, BLANK_BYTES as u64);
+    let block = window::memory(map, range.start(), looked_at).map_err(words)?.cast();
+    let wanted = wanted(boot, map, range, memmap);
+    let found = recognise(block, looked_at as usize, &wanted);
+    let info = if let Ok(Found::Ours(made)) = found { made } else { wanted };
+    let memory = Persistent { source, range, info, found, block, used: !boot.config.plan, told: false };
+    Ok(super::Found { memory: Box::new(memory), interrupt: None })
+}
+
+/// A blank device keeps an info block.
+const BLOCK_ONLY: Front = Front { reserve_bytes: BLOCK_BYTES as u64, data_offset: None };
+
+/// How we would make a blank device.
+fn wanted<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, range: PhysRange, memmap: Memmap) -> InfoBlock {
     // SAFETY: only its shape is looked at; whoever adds the range asks again.
-    let request = unsafe { request(&boot.config, map, range, memmap, BLOCK_BYTES as u64) };
+    let request = unsafe { request(&boot.config, map, range, memmap, BLOCK_ONLY) };
     let page = M::Granule::SIZE.bytes();
     let reserve = (BLOCK_BYTES as u64).next_multiple_of(page);
     let (reserve_bytes, data_offset) = match request.storage().altmap() {
         Some(altmap) => (altmap.reserve() * page, (altmap.reserve() + altmap.free()) * page),
         None => (reserve, reserve),
     };
-    let info = InfoBlock {
+    InfoBlock {
         granule: M::Granule::SIZE,
         struct_page_bytes: map.layout().struct_page_bytes() as u32,
         device_bytes: range.bytes(),
         reserve_bytes,
         data_offset,
-    };
-    Ok(Found { memory: Box::new(Persistent { source, range, info, block, told: false }), interrupt: None })
+    }
 }
 
-impl Persistent {
-    fn recognise(&self) -> Result<info_block::Found, info_block::Error> {
-        // SAFETY: mapped for good by `attach`, and this driver alone writes it.
-        InfoBlock::recognise(&unsafe { self.block.read_volatile() }, &self.info)
-    }
-
-    /// Writes the info block, as far as memory that outlives the machine.
-    fn mark(&mut self) {
+/// What the device is whose first `looked_at` bytes are at `block`.
+fn recognise(block: NonNull<[u8; BLOCK_BYTES]>, looked_at: usize, wanted: &InfoBlock) -> Result<Found, Error> {
+    // SAFETY: mapped for good by `attach`, as far as that; nobody writes it before it is added.
+    let found = InfoBlock::recognise(&unsafe { block.read_volatile() }, wanted)?;
+    if found == Found::Blank {
         // SAFETY: as above.
-        unsafe { self.block.write_volatile(self.info.encode()) }
-        cache::write_back(self.block.as_ptr().cast(), BLOCK_BYTES);
+        let byte = |offset| unsafe { block.cast::<u8>().add(offset).read_volatile() };
+        InfoBlock::check_blank((BLOCK_BYTES..looked_at).map(byte))?;
     }
+    Ok(found)
 }
 
 impl DeviceMemory for Persistent {
@@ -84,19 +97,20 @@ impl DeviceMemory for Persistent {
         if core::mem::replace(&mut self.told, true) {
             return Ok(None);
         }
-        self.recognise()?;
+        if self.found? == Found::Blank && self.used {
+            // Before the first struct page: whenever the machine dies, the next boot finds the device as its own.
+            // SAFETY: mapped for good by `attach`, and this driver alone writes it.
+            unsafe { self.block.write_volatile(self.info.encode()) }
+            cache::write_back(self.block.as_ptr().cast(), BLOCK_BYTES);
+        }
         Ok(Some(Change::Appeared(self.range)))
     }
 
-    fn agree(&mut self, change: Change, answer: Answer) -> Result<(), DeviceError> {
-        let added = (change, answer) == (Change::Appeared(self.range), Answer::Done);
-        if added && self.recognise()? == info_block::Found::Blank {
-            self.mark();
-        }
+    fn agree(&mut self, _: Change, _: Answer) -> Result<(), DeviceError> {
         Ok(())
     }
 
-    fn reserve_bytes(&self) -> u64 {
-        BLOCK_BYTES as u64
+    fn front(&self) -> Front {
+        Front { reserve_bytes: self.info.reserve_bytes, data_offset: Some(self.info.data_offset) }
     }
 }

@@ -9,6 +9,8 @@ use vmemmap::granule::Granule;
 use vmemmap::seam::Machine;
 
 use super::{Live, There, event};
+use crate::console::Line;
+use crate::device::Front;
 use crate::{cache, pointer};
 
 const MAGIC: [u8; 8] = *b"livetext";
@@ -61,9 +63,13 @@ impl<M: Machine> Live<M> {
     /// Tells the text that a device keeps.
     pub(super) fn read(&self, device: usize) -> Result<(), TextError> {
         let (_, page) = self.data_page(device)?;
-        // SAFETY: as in `write`; any bytes will do.
-        let page = unsafe { core::slice::from_raw_parts(page, M::Granule::SIZE.bytes() as usize) };
-        event::read(device, kept(page).ok_or(TextError::Nothing(device))?);
+        // A copy: others may write what they share.
+        let mut copy = [0; 2 * WORD + Line::MOST_BYTES];
+        for (offset, byte) in copy.iter_mut().enumerate() {
+            // SAFETY: as in `write`; a page is longer than this.
+            *byte = unsafe { page.add(offset).read_volatile() };
+        }
+        event::read(device, kept(&copy).ok_or(TextError::Nothing(device))?);
         Ok(())
     }
 
@@ -73,7 +79,7 @@ impl<M: Machine> Live<M> {
         let its_own = self.ranges.iter().filter(|there| there.device == device);
         let first = its_own.min_by_key(|there| there.region.range().start()).ok_or(TextError::NoMemory(device))?;
         let range = first.region.range();
-        let start = data_start::<M>(first, attached.memory.reserve_bytes());
+        let start = data_start::<M>(first, attached.memory.front());
         if start >= range.end() {
             return Err(TextError::NoRoom(range));
         }
@@ -81,12 +87,13 @@ impl<M: Machine> Live<M> {
     }
 }
 
-/// Where a range's data begins: behind its altmap, or behind the bytes that are the device's own.
-fn data_start<M: Machine>(there: &There, reserve_bytes: u64) -> PhysAddr {
-    let page = M::Granule::SIZE;
-    match there.asked.altmap() {
-        Some(altmap) => altmap.storage().1.address(page.shift()),
-        None => there.region.range().start().add(reserve_bytes.next_multiple_of(page.bytes())),
+/// Where a range's data begins: where its device says, or behind its altmap, or at its start.
+fn data_start<M: Machine>(there: &There, front: Front) -> PhysAddr {
+    let start = there.region.range().start();
+    match (front.data_offset, there.asked.altmap()) {
+        (Some(offset), _) => start.add(offset),
+        (None, Some(altmap)) => altmap.storage().1.address(M::Granule::SIZE.shift()),
+        (None, None) => start,
     }
 }
 

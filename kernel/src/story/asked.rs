@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// What all devices bring at the start, device by device, and the plan to add each; refuses what can't be planned. A device
-/// is told that its memory is wanted, unless nothing but plans is.
+/// is told that its memory is wanted even if nothing but plans is: it would not go on to the next range.
 pub fn asked<M: Machine>(
     boot: &BootInfo,
     map: &mut MemoryMap<M>,
@@ -37,7 +37,6 @@ pub fn asked<M: Machine>(
 ) -> (Vec<Asked>, Vec<Summary>) {
     let several = attached.len() > 1;
     let (mut all, mut plans) = (Vec::new(), Vec::new());
-    let answer = if boot.config.plan { Answer::Refused } else { Answer::Done };
     for (device, Attached { memory, memmap, .. }) in attached.iter_mut().enumerate() {
         let source = memory.source();
         while let Some(change) = memory.poll().unwrap_or_else(|error| refuse(error)) {
@@ -46,10 +45,10 @@ pub fn asked<M: Machine>(
             };
             // SAFETY: the device has brought it, and nobody else knows of it: the plan checks it against RAM and against
             // all others.
-            let request = unsafe { request(&boot.config, map, range, *memmap, memory.reserve_bytes()) };
+            let request = unsafe { request(&boot.config, map, range, *memmap, memory.front()) };
             let name = if several { format!("device {}: ", all.len()) } else { String::new() };
             plans.push(plan::one(map, request, &name));
-            memory.agree(change, answer).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
+            memory.agree(change, Answer::Done).unwrap_or_else(|error| refuse(format_args!("{name}{error}")));
             all.push(Asked { device, source, range, request, name });
         }
     }

@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         trials.push(Trial::test(name, move || plans(granule)));
     }
     trials.push(Trial::test("devices::registers_beyond_what_the_tables_show_are_refused", registers_too_high));
+    trials.push(Trial::test("devices::a_plan_goes_on_behind_the_first_memory_block", plan_of_blocks));
     for size in ["64G", "1T"] {
         let name = format!("devices::{size}_of_sparse_virtio_mem_at_64k");
         trials.push(Trial::test(name, move || huge(size)));
@@ -125,6 +126,13 @@ fn plans(granule: &str) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+fn plan_of_blocks() -> Result<(), Failed> {
+    let ended = run(command("qemu --json --plan --device virtio-mem,size=1G --memory-block 256M")?)?;
+    ensure(ended.status == Some(0), "no plan", &ended)?;
+    let object: Value = serde_json::from_str(&ended.out)?;
+    ensure(object["plans"].as_array().is_some_and(|plans| plans.len() == 4), "four blocks of 256 MiB", &ended)
 }
 
 fn huge(size: &str) -> Result<(), Failed> {

@@ -35,6 +35,8 @@ pub fn trials() -> Vec<Trial> {
     for kind in PERSISTENT {
         trial(format!("{kind}_with_another_info_block_is_refused_and_left_alone"), Box::new(|| info_block(kind)));
     }
+    trial("data_stays_where_it_is_whatever_the_altmap_would_be_like_now".to_owned(), Box::new(data_stays));
+    trial("a_life_at_el2_is_the_same".to_owned(), Box::new(el2));
     trial("a_tebibyte_comes_and_goes_in_sections_at_64k".to_owned(), Box::new(tebibyte));
     trial("a_request_that_fails_is_not_asked_any_more".to_owned(), Box::new(taken_back));
     trial("every_event_of_a_life_can_be_judged".to_owned(), Box::new(checked));
@@ -156,6 +158,29 @@ fn text(granule: &str, kind: &str) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Leaves and addresses decide how large a tight altmap is: data that is there already keeps its place.
+fn data_stays() -> Result<(), Failed> {
+    let (file, other) = (Scratch::new("stays"), Scratch::new("in-front"));
+    let alone = format!("nvdimm,size=80M,file={}", file.path());
+    let behind = format!("--device nvdimm,size=32M,file={} --device {alone}", other.path());
+    live(&format!("--device {alone}"), "write nvdimm here\nquit\n")?;
+    for flags in [behind, format!("--device {alone} --leaf pages"), format!("--device {alone},memmap=ram")] {
+        let name = if flags.contains("size=32M") { "nvdimm.1" } else { "nvdimm" };
+        let (events, ended) = live(&flags, &format!("read {name}\nquit\n"))?;
+        ensure(all(&events, "read")[0]["text"] == "here", "the text", &ended)?;
+    }
+    let file = Scratch::new("stays-4k");
+    let flags = format!("--granule 4k --device ivshmem,size=64M,file={}", file.path());
+    live(&flags, "write ivshmem here\nquit\n")?;
+    let (events, ended) = live(&format!("{flags} --leaf pages"), "read ivshmem\nquit\n")?;
+    ensure(all(&events, "read")[0]["text"] == "here", "the text", &ended)
+}
+
+fn el2() -> Result<(), Failed> {
+    let script = "plug 94M\nplug 34M pc-dimm\nunplug all\nunplug dimm0\nquit\n";
+    live("--virtualization --device virtio-mem,max=1G --device pc-dimm", script).map(drop)
+}
+
 /// Each of these is refused by name, and the first mebibyte of the file is as it was.
 fn info_block(kind: &str) -> Result<(), Failed> {
     let file = Scratch::new(&format!("block-{kind}"));
@@ -174,7 +199,6 @@ fn info_block(kind: &str) -> Result<(), Failed> {
     let ended = run(job("64k", "64M", "")?)?;
     ensure(ended.status == Some(0) && file.read(0, 4096)? == made, "the second time it is recognised", &ended)?;
     refused("another granule", job("4k", "64M", ""), "made with 64K pages")?;
-    refused("another place for struct pages", job("64k", "64M", ",memmap=ram"), "say the same altmap")?;
     file.resize(128 * MIB)?;
     refused("a larger device", job("64k", "128M", ""), "give it no more than these")?;
     refused("a smaller device", job("64k", "32M", ""), "give all of it")?;
@@ -182,6 +206,9 @@ fn info_block(kind: &str) -> Result<(), Failed> {
     refused("a damaged block", job("64k", "64M", ""), "info block is damaged")?;
     file.write(0, b"something else")?;
     refused("somebody else's data", job("64k", "64M", ""), "it begins with")?;
+    file.write(0, &[0; 4096])?;
+    file.write(4096, b"NVDIMM_PFN_INFO\0")?;
+    refused("a namespace of Linux", job("64k", "64M", ""), "holds something at offset 0x1000")?;
     file.write(0, &made)?;
     let ended = run(job("64k", "64M", "")?)?;
     ensure(ended.status == Some(0), "restored, it is ours again", &ended)

@@ -66,6 +66,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("machines::memory_nodes_in_falling_order", falling_memory_nodes),
         Trial::test("machines::without_semihosting", without_semihosting),
         Trial::test("machines::entered_at_el3_is_refused", entered_at_el3),
+        Trial::test("machines::virtio_mem_beside_a_gic_v2", virtio_mem_beside_a_gic_v2),
     ];
     cpus.chain(variants).chain(odd).collect()
 }
@@ -80,8 +81,12 @@ fn passes(flags: &str) -> Result<(), Failed> {
 
 /// Boots the default job with other words for QEMU, and expects its exit status and a line on the console.
 fn boot(change: impl Fn(Vec<String>) -> Vec<String>, status: i32, line: &str) -> Result<(), Failed> {
+    boot_with("", change, status, line)
+}
+
+fn boot_with(flags: &str, change: impl Fn(Vec<String>) -> Vec<String>, status: i32, line: &str) -> Result<(), Failed> {
     built()?;
-    let words = change(Boot::main_job(Job::from_flags("").map_err(|stop| stop.why)?).line());
+    let words = change(Boot::main_job(Job::from_flags(flags).map_err(|stop| stop.why)?).line());
     let output = Command::new("timeout").arg("30").args(&words).output().map_err(|error| error.to_string())?;
     let console = String::from_utf8_lossy(&output.stdout);
     let right = output.status.code() == Some(status) && console.lines().any(|seen| seen.starts_with(line));
@@ -117,6 +122,14 @@ fn entered_at_el3() -> Result<(), Failed> {
         words.into_iter().map(|word| word.replace("virt,gic-version=3,", "virt,gic-version=3,secure=on,")).collect()
     };
     boot(secure, 66, "@refused entered at EL3")
+}
+
+/// The main job waits for no interrupt.
+fn virtio_mem_beside_a_gic_v2() -> Result<(), Failed> {
+    let old = |words: Vec<String>| {
+        words.into_iter().map(|word| word.replace("virt,gic-version=3,", "virt,gic-version=2,")).collect()
+    };
+    boot_with("--device virtio-mem,size=1G", old, 0, "@pass")
 }
 
 fn words_of(line: &str) -> Vec<String> {

@@ -1,16 +1,18 @@
-//! The ranges that the driver has plugged, by address.
+//! The ranges that the driver has plugged, and those that it had better not, by address.
 
 use alloc::vec::Vec;
 
 use vmemmap::addr::{PhysAddr, PhysRange};
 
-/// What a plugged range is for.
+/// What a range is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// It is added: in use until it is asked back.
     Added,
     /// It is to be unplugged, which has failed so far. One request long at most, and perhaps unplugged after all.
     Leaving,
+    /// It is not plugged: it was, and could not be added. Other places come first.
+    Declined,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,7 @@ struct Entry {
     tried: bool,
 }
 
-/// Every range that is plugged or may be, lowest first. None overlaps another.
+/// Every range that is plugged or may be, and those that were declined, lowest first. None overlaps another.
 #[derive(Debug, Default)]
 pub struct Books {
     entries: Vec<Entry>,
@@ -85,6 +87,13 @@ impl Books {
             start = entry.range.end().align_up(unit);
         }
         PhysRange::between(start, within.end().align_down(unit)).filter(|gap| !gap.is_empty())
+    }
+
+    /// Forgets what was declined; whether anything was.
+    pub fn forget_declined(&mut self) -> bool {
+        let all = self.entries.len();
+        self.entries.retain(|entry| entry.standing != Standing::Declined);
+        self.entries.len() < all
     }
 
     /// Bytes that are added.

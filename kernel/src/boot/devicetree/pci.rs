@@ -18,20 +18,12 @@ const FIRST_SPI: u32 = 32;
 pub struct PciHost {
     /// Configuration space, bus 0 first.
     pub ecam: PhysRange,
-    /// For BARs below 4 GiB.
-    pub memory_32: Option<Aperture>,
-    /// For 64-bit BARs.
-    pub memory_64: Option<Aperture>,
-    interrupts: InterruptMap,
-}
-
-/// Addresses of the PCI bus, and where the CPU sees them.
-#[derive(Clone, Copy, Debug)]
-pub struct Aperture {
-    /// What a BAR holds.
-    pub bus: u64,
-    /// What the CPU uses.
-    pub cpu: PhysRange,
+    /// Where BARs may be that hold 32 bits. The bus has the CPU's addresses.
+    pub memory_32: Option<PhysRange>,
+    /// Where BARs may be that hold 64.
+    pub memory_64: Option<PhysRange>,
+    /// None with an interrupt controller that is not known here.
+    interrupts: Option<InterruptMap>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,19 +39,23 @@ impl DeviceTree {
     #[must_use]
     pub fn pci_host(&self) -> Option<PciHost> {
         let node = self.tree.root().children().find(|node| node.is_compatible("pci-host-ecam-generic"))?;
-        let controller = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
         let ecam = node.reg().ok()??.next()?;
         let ecam = PhysRange::new(PhysAddr::new(ecam.address().ok()?), ecam.size().ok()?)?;
-        let mut mask = cells(node, "interrupt-map-mask")?;
         Some(PciHost {
             ecam,
-            memory_32: aperture(node, 0b10),
-            memory_64: aperture(node, 0b11),
-            interrupts: InterruptMap {
-                entries: node.property("interrupt-map")?.value_as().ok()?,
-                mask: core::array::from_fn(|_| mask.next().unwrap_or(0)),
-                controller_cells: controller.address_cells().ok()? as usize,
-            },
+            memory_32: window(node, 0b10),
+            memory_64: window(node, 0b11),
+            interrupts: self.interrupt_map(node),
+        })
+    }
+
+    fn interrupt_map(&self, host: FdtNode<'static>) -> Option<InterruptMap> {
+        let controller = self.tree.root().children().find(|node| node.is_compatible("arm,gic-v3"))?;
+        let mut mask = cells(host, "interrupt-map-mask")?;
+        Some(InterruptMap {
+            entries: host.property("interrupt-map")?.value_as().ok()?,
+            mask: core::array::from_fn(|_| mask.next().unwrap_or(0)),
+            controller_cells: controller.address_cells().ok()? as usize,
         })
     }
 }
@@ -68,7 +64,7 @@ impl PciHost {
     /// The number, at the GIC, of the interrupt that `pin` (1 to 4) of device `device` on bus 0 raises.
     #[must_use]
     pub fn interrupt(&self, device: u8, pin: u8) -> Option<u32> {
-        let InterruptMap { entries, mask, controller_cells } = self.interrupts;
+        let InterruptMap { entries, mask, controller_cells } = self.interrupts?;
         let wanted = [u32::from(device) << 11, 0, 0, u32::from(pin)];
         // The device's address and pin, the controller, an address there, and the interrupt: kind, number, trigger.
         let interrupt = PCI_CELLS + 1 + 1 + controller_cells;
@@ -78,13 +74,15 @@ impl PciHost {
     }
 }
 
-/// The first window of the address space `space` (bits 25:24 of the first cell): 2 is 32-bit memory, 3 is 64-bit.
-fn aperture(node: FdtNode<'static>, space: u32) -> Option<Aperture> {
+/// The first window of the address space `space` (bits 25:24 of the first cell): 2 is 32-bit memory, 3 is 64-bit. None if the
+/// bus has other addresses there than the CPU: drivers take one for the other.
+fn window(node: FdtNode<'static>, space: u32) -> Option<PhysRange> {
     const CELLS: usize = PCI_CELLS + 2 + 2;
     let ranges: &[u8] = node.property("ranges")?.value_as().ok()?;
     let entry = ranges.chunks_exact(CELLS * 4).find(|entry| cell(entry, 0) >> 24 & 0b11 == space)?;
     let wide = |at| u64::from(cell(entry, at)) << 32 | u64::from(cell(entry, at + 1));
-    Some(Aperture { bus: wide(1), cpu: PhysRange::new(PhysAddr::new(wide(3)), wide(5))? })
+    let [bus, cpu, bytes] = [wide(1), wide(3), wide(5)];
+    PhysRange::new(PhysAddr::new(cpu), bytes).filter(|_| bus == cpu)
 }
 
 fn cells(node: FdtNode<'static>, property: &str) -> Option<impl Iterator<Item = u32> + use<>> {
