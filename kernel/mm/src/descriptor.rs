@@ -48,6 +48,16 @@ impl OutputFormat {
         }
     }
 
+    /// Bytes from `address` on for whose addresses a descriptor is larger by as much as the address is.
+    #[inline]
+    pub(crate) const fn bytes_in_step(self, address: PhysAddr) -> u64 {
+        let bits = match self {
+            Self::Bits48 | Self::Lpa => 48,
+            Self::Lpa2 => 50,
+        };
+        (1 << bits) - (address.value() & ((1 << bits) - 1))
+    }
+
     #[inline]
     const fn pack(self, address: u64) -> u64 {
         match self {
@@ -316,6 +326,18 @@ mod tests {
         let lpa2 = Descriptor::leaf(pa, Level::L3, Attributes::KERNEL, OutputFormat::Lpa2);
         assert_eq!(lpa2.bits(), 0x00eb_1234_5678_0703, "SH is replaced by address bits 51:50");
         assert_eq!(lpa2.address(GranuleSize::K4, OutputFormat::Lpa2), pa);
+    }
+
+    #[test]
+    fn descriptors_grow_in_step_with_addresses_up_to_where_their_bits_part() {
+        for (format, step, end) in [(OutputFormat::Lpa, 0x1_0000, 1 << 48), (OutputFormat::Lpa2, 0x1000, 3 << 50)] {
+            let leaf = |pa| Descriptor::leaf(PhysAddr::new(pa), Level::L3, Attributes::KERNEL, format).bits();
+            let first = end - 2 * step;
+            assert_eq!(format.bytes_in_step(PhysAddr::new(first)), 2 * step);
+            assert_eq!(leaf(first) + step, leaf(end - step));
+            assert_ne!(leaf(end - step) + step, leaf(end), "{format:?}");
+            assert_eq!(leaf(end) + step, leaf(end + step));
+        }
     }
 
     #[test]

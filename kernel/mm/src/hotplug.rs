@@ -222,7 +222,12 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
     /// it is removed.
     #[must_use]
     pub fn shared_by_others(&self, region: &Region) -> Shared {
-        self.shared(region.memmap(), self.sections.outside_early(self.tables.machine(), region.range()))
+        self.shared(region.memmap(), self.own_part(region.range()))
+    }
+
+    /// The part of a range whose struct pages are not boot's.
+    fn own_part(&self, range: PhysRange) -> PhysRange {
+        self.sections.outside_early(self.tables.machine(), range)
     }
 
     /// Which edge pages of `memmap`, that of `range`, others use.
@@ -237,11 +242,10 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
         });
         Shared { first, last }
     }
+}
 
-    /// The parts of `range` in early sections, whose struct pages are boot's.
-    fn early_parts(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + use<M, F, P> {
-        let own = self.sections.outside_early(self.tables.machine(), range);
-        let parts = [(range.start(), own.start()), (own.end(), range.end())];
-        parts.into_iter().filter_map(|(start, end)| PhysRange::between(start, end)).filter(|part| !part.is_empty())
-    }
+/// The parts of `range` in early sections, whose struct pages are boot's: all but its `own`.
+fn early_parts(range: PhysRange, own: PhysRange) -> impl Iterator<Item = PhysRange> {
+    let parts = [(range.start(), own.start()), (own.end(), range.end())];
+    parts.into_iter().filter_map(|(start, end)| PhysRange::between(start, end)).filter(|part| !part.is_empty())
 }

@@ -3,9 +3,14 @@
 //! The choice is a pure function of addresses and policy, so that a range is removed with exactly the leaves that it was
 //! added with, without remembering them.
 
+mod sizes;
+
+pub use sizes::{LeafCounts, LeafSizes};
+
 use core::fmt;
 
-use crate::addr::{VirtAddr, VirtRange};
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::descriptor::{Attributes, Descriptor, OutputFormat};
 use crate::granule::{GranuleSize, Level};
 use crate::regime::Regime;
 
@@ -55,114 +60,18 @@ impl Leaf {
         }
     }
 
+    /// The descriptor of one that maps `frame`, or of a member that does.
+    #[inline]
+    pub(crate) const fn descriptor(self, frame: PhysAddr, attributes: Attributes, format: OutputFormat) -> Descriptor {
+        let descriptor = Descriptor::leaf(frame, self.level, attributes, format);
+        if self.contiguous { descriptor.contiguous() } else { descriptor }
+    }
+
     /// Bytes that it maps: of the whole run, if it is one.
     #[must_use]
     #[inline]
     pub const fn bytes(self, granule: GranuleSize) -> u64 {
         self.descriptors(granule) << granule.level_shift(self.level)
-    }
-}
-
-/// The kinds of leaf that a map may use, largest first. The last is always the page.
-#[derive(Clone, Copy, Debug)]
-pub struct LeafSizes {
-    kinds: [Leaf; LeafSizes::MOST],
-    count: usize,
-}
-
-impl LeafSizes {
-    /// As many kinds as a map may use.
-    pub(crate) const MOST: usize = 6;
-
-    #[inline]
-    const fn with(mut self, leaf: Leaf) -> Self {
-        self.kinds[self.count] = leaf;
-        self.count += 1;
-        self
-    }
-
-    const NONE: Self = Self { kinds: [Leaf::PAGE; Self::MOST], count: 0 };
-
-    /// For the linear map: every block that the architecture has at levels 1 and 2, and contiguous runs at levels 2 and 3.
-    #[must_use]
-    #[inline]
-    pub fn linear(regime: Regime, policy: LeafPolicy) -> Self {
-        let mut sizes = Self::NONE;
-        if policy != LeafPolicy::Pages {
-            if regime.has_block(Level::L1) && regime.start_level() <= Level::L1 {
-                sizes = sizes.with(Leaf::single(Level::L1));
-            }
-            sizes = sizes.with(Leaf::run(Level::L2)).with(Leaf::single(Level::L2)).with(Leaf::run(Level::L3));
-        }
-        sizes.with(Leaf::PAGE)
-    }
-
-    /// For the vmemmap. A 2 MiB block at 4K maps the struct pages of exactly one section.
-    #[must_use]
-    #[inline]
-    pub const fn memmap(granule: GranuleSize, policy: LeafPolicy) -> Self {
-        let whole_sections = matches!(granule, GranuleSize::K4) && !matches!(policy, LeafPolicy::Pages);
-        let mut sizes = Self::NONE;
-        if whole_sections {
-            sizes = sizes.with(Leaf::single(Level::L2));
-        }
-        if matches!(policy, LeafPolicy::Largest) {
-            sizes = sizes.with(Leaf::run(Level::L3));
-        }
-        sizes.with(Leaf::PAGE)
-    }
-
-    /// The kinds, largest first.
-    #[must_use]
-    #[inline]
-    pub fn kinds(&self) -> &[Leaf] {
-        &self.kinds[..self.count]
-    }
-
-    /// How many leaves of each kind `va` (whole pages) is cut into where frames are chosen to fit: what [`Stretches`] yields
-    /// for a skew of 0, without going through them.
-    #[must_use]
-    #[inline]
-    pub const fn counts(&self, granule: GranuleSize, va: VirtRange) -> LeafCounts {
-        let mut counts = [0; Self::MOST];
-        let mut larger = 0;
-        let mut kind = 0;
-        while kind < self.count {
-            let bytes = self.kinds[kind].bytes(granule);
-            let covered = covered(va, bytes);
-            counts[kind] = (covered - larger) / bytes;
-            larger = covered;
-            kind += 1;
-        }
-        LeafCounts { sizes: *self, counts }
-    }
-}
-
-/// Bytes of `va` from its first multiple of `unit` (a power of two) to its last: leaves of at least that size cover them.
-const fn covered(va: VirtRange, unit: u64) -> u64 {
-    let head = va.start().value().wrapping_neg() & (unit - 1);
-    let tail = va.end().value() & (unit - 1);
-    va.bytes().saturating_sub(head).saturating_sub(tail)
-}
-
-/// Leaves of a map by kind.
-#[derive(Clone, Copy, Debug)]
-pub struct LeafCounts {
-    sizes: LeafSizes,
-    counts: [u64; LeafSizes::MOST],
-}
-
-impl LeafCounts {
-    /// The kind at `index`, largest first, and how many there are (runs, not members); `None` behind the last kind.
-    #[must_use]
-    #[inline]
-    pub const fn kind(&self, index: usize) -> Option<(Leaf, u64)> {
-        if index < self.sizes.count { Some((self.sizes.kinds[index], self.counts[index])) } else { None }
-    }
-
-    /// All kinds, largest first, those without leaves included.
-    pub fn iter(self) -> impl Iterator<Item = (Leaf, u64)> {
-        (0..).map_while(move |index| self.kind(index))
     }
 }
 
@@ -242,26 +151,24 @@ pub struct Piece {
 /// Cuts a range of addresses into [`Stretch`]es.
 #[derive(Clone, Debug)]
 pub struct Stretches {
-    granule: GranuleSize,
     sizes: LeafSizes,
     va: VirtAddr,
     left: u64,
-    /// Output address minus `va`: leaves must be aligned in both. Zero where frames are chosen to fit.
-    skew: u64,
     /// Single pages before and behind, which are not part of the range that is cut.
     beside: [Option<VirtAddr>; 2],
 }
 
 impl Stretches {
     /// No leaves at all.
-    pub const NONE: Self = Self::new(GranuleSize::K4, LeafSizes::NONE, VirtAddr::new(0), 0, 0);
+    pub const NONE: Self = Self::new(LeafSizes::pages(GranuleSize::K4), VirtAddr::new(0), 0, 0);
 
     /// The leaves for `bytes` bytes at `va`, both multiples of the granule, where `skew` is the output address minus the
-    /// input address modulo 2^64 (0 if the frames will be allocated as aligned as the leaf needs).
+    /// input address modulo 2^64, to both of which leaves are aligned (0 if the frames will be allocated as aligned as the
+    /// leaf needs).
     #[must_use]
     #[inline]
-    pub const fn new(granule: GranuleSize, sizes: LeafSizes, va: VirtAddr, bytes: u64, skew: u64) -> Self {
-        Self { granule, sizes, va, left: bytes, skew, beside: [None; 2] }
+    pub const fn new(sizes: LeafSizes, va: VirtAddr, bytes: u64, skew: u64) -> Self {
+        Self { sizes: sizes.aligned_to(skew), va, left: bytes, beside: [None; 2] }
     }
 
     /// The same between two single pages, of which either may be missing.
@@ -271,25 +178,25 @@ impl Stretches {
         Self { beside: [first, last], ..self }
     }
 
+    /// The same descriptors, whether they stand in runs or not: all that counts when they are taken away.
+    #[inline]
+    pub(crate) const fn singly(self) -> Self {
+        Self { sizes: self.sizes.single(), ..self }
+    }
+
+    #[inline]
     const fn page(va: VirtAddr) -> Stretch {
         Stretch { va, leaf: Leaf::PAGE, count: 1 }
     }
 
+    /// Bytes until a larger kind than that of `bytes` bytes can start; all that is left if none ever can. The next larger one
+    /// decides: where another starts, it could too.
     #[inline]
-    fn fits(&self, leaf: Leaf, at: VirtAddr, left: u64) -> bool {
-        let bytes = leaf.bytes(self.granule);
-        self.skew & (bytes - 1) == 0 && at.is_aligned(bytes) && left >= bytes
-    }
-
-    /// Bytes until a kind larger than `kinds[..larger]`'s end could start; all that is left if none ever can.
-    #[inline]
-    fn until_larger(&self, larger: &[Leaf]) -> u64 {
-        let distances = larger.iter().filter_map(|&leaf| {
-            let start = self.va.align_up(leaf.bytes(self.granule));
-            let distance = start.since(self.va);
-            (distance < self.left && self.fits(leaf, start, self.left - distance)).then_some(distance)
-        });
-        distances.min().unwrap_or(self.left)
+    fn until_larger(&self, bytes: u64) -> u64 {
+        let Some(larger) = self.sizes.next_larger(bytes) else { return self.left };
+        let distance = self.va.align_up(larger).since(self.va);
+        let fits = distance < self.left && self.left - distance >= larger;
+        if fits { distance } else { self.left }
     }
 }
 
@@ -301,13 +208,11 @@ impl Iterator for Stretches {
         if let Some(page) = self.beside[0].take() {
             return Some(Self::page(page));
         }
-        let Some(kind) = self.sizes.kinds().iter().position(|&leaf| self.fits(leaf, self.va, self.left)) else {
+        let Some(bytes) = self.sizes.largest_at(self.va, self.left) else {
             return self.beside[1].take().map(Self::page);
         };
-        let leaf = self.sizes.kinds[kind];
-        let bytes = leaf.bytes(self.granule);
-        let count = self.until_larger(&self.sizes.kinds[..kind]) / bytes;
-        let stretch = Stretch { va: self.va, leaf, count };
+        let count = self.until_larger(bytes) >> bytes.trailing_zeros();
+        let stretch = Stretch { va: self.va, leaf: self.sizes.leaf(bytes), count };
         self.va = self.va.add(count * bytes);
         self.left -= count * bytes;
         Some(stretch)
@@ -317,7 +222,7 @@ impl Iterator for Stretches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::descriptor::OutputFormat;
+    use crate::addr::VirtRange;
     use crate::testing::thinned;
 
     const MIB: u64 = 1 << 20;
@@ -326,7 +231,7 @@ mod tests {
     fn linear(granule: GranuleSize, va: u64, bytes: u64, skew: u64) -> Vec<(i8, bool, u64)> {
         let regime = Regime::new(granule, 48, OutputFormat::Bits48).unwrap();
         let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
-        Stretches::new(granule, sizes, VirtAddr::new(va), bytes, skew)
+        Stretches::new(sizes, VirtAddr::new(va), bytes, skew)
             .map(|s| (s.leaf.level.number(), s.leaf.contiguous, s.count))
             .collect()
     }
@@ -356,9 +261,7 @@ mod tests {
     fn the_vmemmap_has_runs_only_where_a_whole_one_fits() {
         let cut = |policy, va: u64, bytes| -> Vec<_> {
             let sizes = LeafSizes::memmap(GranuleSize::K64, policy);
-            Stretches::new(GranuleSize::K64, sizes, VirtAddr::new(va), bytes, 0)
-                .map(|s| (s.leaf.contiguous, s.count))
-                .collect()
+            Stretches::new(sizes, VirtAddr::new(va), bytes, 0).map(|s| (s.leaf.contiguous, s.count)).collect()
         };
         assert_eq!(cut(LeafPolicy::Largest, 0xffff_ffdf_c030_0000, 4 * MIB), [(false, 16), (true, 1), (false, 16)]);
         assert_eq!(cut(LeafPolicy::Linux, 0xffff_ffdf_c030_0000, 4 * MIB), [(false, 64)]);
@@ -368,8 +271,8 @@ mod tests {
     #[test]
     fn each_policy_has_its_leaves_and_no_others() {
         let names = |sizes: LeafSizes| -> Vec<String> {
-            let name = |leaf: &Leaf| format!("{}{}", leaf.level.number(), if leaf.contiguous { "c" } else { "" });
-            sizes.kinds().iter().map(name).collect()
+            let name = |leaf: Leaf| format!("{}{}", leaf.level.number(), if leaf.contiguous { "c" } else { "" });
+            sizes.kinds().map(name).collect()
         };
         let memmap = |granule, policy| names(LeafSizes::memmap(granule, policy));
         let linear = |granule, va_bits, policy| {
@@ -397,7 +300,7 @@ mod tests {
             let regime = Regime::new(GranuleSize::K4, 48, OutputFormat::Bits48).unwrap();
             let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
             let mut before = None;
-            for stretch in Stretches::new(GranuleSize::K4, sizes, at, bytes, 0) {
+            for stretch in Stretches::new(sizes, at, bytes, 0) {
                 assert_eq!(stretch.va, at);
                 assert_ne!(before.replace(stretch.leaf), Some(stretch.leaf), "equal neighbours are one stretch");
                 assert!(stretch.count > 0 && at.is_aligned(stretch.leaf.bytes(GranuleSize::K4)));
@@ -413,22 +316,49 @@ mod tests {
         for granule in GranuleSize::ALL {
             for policy in [LeafPolicy::Largest, LeafPolicy::Linux, LeafPolicy::Pages] {
                 let sizes = LeafSizes::memmap(granule, policy);
-                let (page, largest) = (granule.bytes(), 128.max(sizes.kinds()[0].bytes(granule) / granule.bytes()));
+                let kinds: Vec<_> = sizes.kinds().collect();
+                let (page, largest) = (granule.bytes(), 128.max(kinds[0].bytes(granule) / granule.bytes()));
                 let pairs =
                     thinned(0..=largest).flat_map(|offset| thinned(0..3 * largest).map(move |size| (offset, size)));
                 for (offset, pages) in pairs {
                     let bytes = pages * page;
                     for va in [offset * page, (offset * page).wrapping_neg().wrapping_sub(bytes)].map(VirtAddr::new) {
                         let mut cut = [0; LeafSizes::MOST];
-                        for stretch in Stretches::new(granule, sizes, va, bytes, 0) {
-                            let kind = sizes.kinds().iter().position(|&leaf| leaf == stretch.leaf).unwrap();
+                        for stretch in Stretches::new(sizes, va, bytes, 0) {
+                            let kind = kinds.iter().position(|&leaf| leaf == stretch.leaf).unwrap();
                             cut[kind] += stretch.count;
                         }
-                        let counts = sizes.counts(granule, VirtRange::new(va, bytes));
+                        let counts = sizes.counts(VirtRange::new(va, bytes));
                         let counted: Vec<_> = counts.iter().map(|(_, count)| count).collect();
                         assert_eq!(counted, cut[..counted.len()], "{granule} {policy:?} {va} {pages} pages");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn taken_singly_the_descriptors_are_the_same() {
+        let descriptors = |stretches: Stretches, granule: GranuleSize| -> Vec<_> {
+            let each = |s: Stretch| {
+                (0..s.descriptors(granule))
+                    .map(move |i| (s.va.add(i << granule.level_shift(s.leaf.level)), s.leaf.level))
+            };
+            stretches.flat_map(each).collect()
+        };
+        for granule in GranuleSize::ALL {
+            let regime = Regime::new(granule, 48, OutputFormat::Bits48).unwrap();
+            let sizes = LeafSizes::linear(regime, LeafPolicy::Largest);
+            let run = Leaf::run(Level::L3).bytes(granule);
+            for pages in thinned([1, 3, 31, 32, 129, 300].into_iter()) {
+                let va = VirtAddr::new(0xffff_0000_0000_0000 + run - 3 * granule.bytes());
+                let stretches = Stretches::new(sizes, va, run + pages * granule.bytes(), 0);
+                assert!(stretches.clone().singly().all(|stretch| !stretch.leaf.contiguous));
+                assert_eq!(
+                    descriptors(stretches.clone(), granule),
+                    descriptors(stretches.singly(), granule),
+                    "{granule}"
+                );
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::layout::Layout;
 use crate::leaf::{LeafPolicy, LeafSizes, Stretches};
 use crate::regime::Regime;
 use crate::seam::{Frames, Machine};
-use crate::table::{Occupied, Protection, Tables, WouldSplit, consecutive};
+use crate::table::{Occupied, Protection, Tables, WouldSplit};
 
 /// A range of addresses, the first frame that it shows, and how.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ impl Mapping {
     #[must_use]
     pub const fn stretches(&self) -> Stretches {
         let start = self.va.start();
-        Stretches::new(self.granule, self.sizes, start, self.va.bytes(), self.pa.value().wrapping_sub(start.value()))
+        Stretches::new(self.sizes, start, self.va.bytes(), self.pa.value().wrapping_sub(start.value()))
     }
 
     /// Tables that are missing; reads only.
@@ -80,7 +80,7 @@ impl Mapping {
     /// Takes away the leaves that [`map`](Self::map) wrote, and the tables that are empty then.
     pub(crate) fn unmap<M: Machine, F: Frames>(&self, tables: &mut Tables<M>, frames: &mut F) -> u64 {
         tables.unmap(self.stretches());
-        tables.prune(self.va, frames)
+        tables.prune(self.stretches(), frames)
     }
 
     fn is_whole_pages(&self) -> bool {
@@ -93,7 +93,7 @@ impl Mapping {
         let made = taken.count();
         for stretch in self.stretches() {
             let first = self.pa.add(stretch.va.since(self.va.start()));
-            tables.map(stretch, self.protection, &mut taken, consecutive(first, stretch, self.granule));
+            tables.map_consecutive(stretch, self.protection, &mut taken, first);
         }
         tables.publish(self.stretches(), made - taken.count());
         taken
@@ -147,7 +147,7 @@ mod tests {
     fn refuses_to_split<G: Granule>() {
         let mut tables = tables::<G>(48);
         let (mut frames, regime) = (Ram::default(), tables.regime());
-        let leaf = LeafSizes::linear(regime, LeafPolicy::Largest).kinds()[0].bytes(G::SIZE);
+        let leaf = LeafSizes::linear(regime, LeafPolicy::Largest).kinds().next().unwrap().bytes(G::SIZE);
         let start = VirtAddr::new(0xffff_0000_0000_0000);
         let mapping = |offset, bytes| {
             let va = VirtRange::new(start.add(offset), bytes);
@@ -172,6 +172,26 @@ mod tests {
         refuses_to_split::<K4>();
         refuses_to_split::<K16>();
         refuses_to_split::<K64>();
+    }
+
+    /// Pages whose frames lie on both sides of a multiple of 2^48 or 2^50, where address bits move elsewhere.
+    fn crosses<G: Granule>(boundary: u64) {
+        let mut tables = tables::<G>(52);
+        let (regime, page) = (tables.regime(), G::SIZE.bytes());
+        let (va, pa) = (VirtRange::new(regime.lowest(), 24 * page), PhysAddr::new(boundary - 11 * page));
+        let mapping = Mapping::new(regime, va, pa, LeafPolicy::Pages, PROTECTION);
+        map(&mut tables, &mut Ram::default(), &mapping).unwrap();
+        for offset in (0..va.bytes()).step_by(page as usize) {
+            let shown = tables.walk(va.start().add(offset)).translation().map(|(_, frame)| frame);
+            assert_eq!(shown, Some(pa.add(offset)), "{}", G::SIZE);
+        }
+    }
+
+    #[test]
+    fn frames_go_on_beyond_what_a_descriptor_keeps_in_place() {
+        crosses::<K64>(1 << 48);
+        crosses::<K16>(1 << 50);
+        crosses::<K4>(3 << 50);
     }
 
     #[test]

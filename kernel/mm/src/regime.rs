@@ -94,6 +94,12 @@ impl Regime {
         Self::new(granule, va_bits, output)
     }
 
+    /// The same where its granule is known when the code is compiled: all that follows from it is then, too.
+    #[inline]
+    pub(crate) const fn at(self, granule: GranuleSize) -> Self {
+        Self { granule, ..self }
+    }
+
     /// The granule.
     #[must_use]
     #[inline]

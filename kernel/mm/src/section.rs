@@ -6,6 +6,8 @@
 //! In an early section, which boot RAM fills at least in part, the bits say where RAM and added memory are; its struct pages
 //! are there, and its pfns valid, over its whole span and for ever.
 
+use core::ops::{ControlFlow, Range};
+
 use crate::addr::{Pfn, PhysAddr, PhysRange};
 use crate::frames::{OutOfFrames, take_zeroed};
 use crate::granule::{Granule, GranuleSize, SUBSECTION_BYTES, SUBSECTION_SHIFT};
@@ -38,6 +40,7 @@ struct Shape {
 }
 
 impl Shape {
+    #[inline]
     const fn of(granule: GranuleSize) -> Self {
         Self {
             record_shift: record_words(granule).trailing_zeros() + 3,
@@ -47,49 +50,62 @@ impl Shape {
         }
     }
 
+    /// Sub-sections of a section.
+    #[inline]
+    const fn subsections(self) -> u64 {
+        1 << self.subsection_bits
+    }
+
+    /// log2 of the sub-sections that the records of a page are for.
+    #[inline]
+    const fn page_bits(self) -> u32 {
+        self.leaf_bits + self.subsection_bits
+    }
+
+    /// Bytes from the start of a page of records to that of the section of `subsection`.
+    #[inline]
+    const fn record(self, subsection: u64) -> u64 {
+        (subsection >> self.subsection_bits & ((1 << self.leaf_bits) - 1)) << self.record_shift
+    }
+
     /// Bytes from a record to its flags, its last word.
+    #[inline]
     const fn flags(self) -> u64 {
         (1 << self.record_shift) - 8
     }
 }
 
-/// A bitmap word of a section, and the bits of it that are meant.
+/// A bitmap word, and the bits of it that are meant.
 #[derive(Clone, Copy)]
-struct Word {
-    section: u64,
-    index: u64,
+struct Bits {
+    /// Where the word is, if its section has a record.
+    at: Option<PhysAddr>,
+    /// The sub-section of its bit 0.
+    first: u64,
     mask: u64,
 }
 
-/// The page of records that was looked up last: neighbouring sections share it.
-struct Cursor {
-    group: u64,
-    page: Option<PhysAddr>,
-}
-
-impl Cursor {
-    const fn new() -> Self {
-        Self { group: u64::MAX, page: None }
-    }
-}
-
 /// The bitmap word at `at`.
+#[inline]
 const fn word_at<M>(memory: &M, at: PhysAddr) -> MemoryWord<'_, M> {
     // SAFETY: the bits of a record are changed here only, and by nothing but the protocol.
     unsafe { MemoryWord::new(memory, at) }
 }
 
 /// Words of a record: the bitmap and the flags, rounded up to a power of two (16 bytes; 64 at 64K).
+#[inline]
 const fn record_words(granule: GranuleSize) -> u64 {
     (granule.subsections_per_section() / 64 + 1).next_power_of_two()
 }
 
 /// Section numbers that one page of records holds, as a power of two.
+#[inline]
 const fn leaf_bits(granule: GranuleSize) -> u32 {
     granule.shift() - (record_words(granule) * 8).trailing_zeros()
 }
 
 /// Levels of pointers above the records, for 52 bits of physical address.
+#[inline]
 const fn depth(granule: GranuleSize) -> u32 {
     (52 - granule.section_shift() - leaf_bits(granule)).div_ceil(granule.index_bits())
 }
@@ -129,10 +145,12 @@ impl Sections {
         frames: &mut F,
         range: PhysRange,
     ) -> Result<(), OutOfFrames> {
-        for section in self.sections(range) {
+        let bits = self.shape.page_bits();
+        let all = subsections(range);
+        for page_of_records in all.start >> bits..all.end.div_ceil(1 << bits) {
             let mut page = self.root;
             for level in 0..self.shape.depth {
-                let slot = self.pointer(page, section, level);
+                let slot = self.pointer(page, page_of_records << self.shape.leaf_bits, level);
                 page = PhysAddr::new(machine.load(slot));
                 if page.value() == 0 {
                     page = take_zeroed(machine, frames, self.granule.bytes())?;
@@ -145,17 +163,17 @@ impl Sections {
     }
 
     /// The first sub-section of `range` that is active, by its range.
-    pub fn first_active<M: Memory>(&self, memory: &M, range: PhysRange) -> Option<PhysRange> {
-        let mut cursor = Cursor::new();
-        let active = self.words(range).find_map(|word| {
-            let bits = self.load(memory, &mut cursor, word) & word.mask;
-            (bits != 0).then(|| self.subsection(word) + u64::from(bits.trailing_zeros()))
-        })?;
-        PhysRange::new(PhysAddr::new(active << SUBSECTION_SHIFT), SUBSECTION_BYTES)
+    pub fn first_active<M: Machine>(&self, memory: &M, range: PhysRange) -> Option<PhysRange> {
+        let active =
+            self.try_each(memory, range, |Bits { at, first, mask }| match at.map_or(0, |at| memory.load(at)) & mask {
+                0 => ControlFlow::Continue(()),
+                active => ControlFlow::Break(first + u64::from(active.trailing_zeros())),
+            });
+        PhysRange::new(PhysAddr::new(active.break_value()? << SUBSECTION_SHIFT), SUBSECTION_BYTES)
     }
 
     /// Whether anybody needs the struct pages of `range`: a sub-section of it is active, or a section of it is early.
-    pub fn is_used<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
+    pub fn is_used<M: Machine>(&self, memory: &M, range: PhysRange) -> bool {
         self.sections(range).any(|section| self.is_early(memory, section)) || self.first_active(memory, range).is_some()
     }
 
@@ -175,26 +193,27 @@ impl Sections {
         PhysRange::between(start, end).unwrap_or(PhysRange::EMPTY)
     }
 
+    #[inline]
     fn is_early<M: Memory>(&self, memory: &M, section: u64) -> bool {
-        let record = self.record(memory, &mut Cursor::new(), section);
+        let record = self.record(memory, section);
         record.is_some_and(|record| memory.load(record.add(self.shape.flags())) & EARLY != 0)
     }
 
     /// Makes every pfn of `range` valid. Its sections must have records and its struct pages must be initialised: a
     /// reader that finds a pfn valid also finds its struct page.
-    pub fn activate<M: Memory>(&self, memory: &M, range: PhysRange) {
+    pub fn activate<M: Machine>(&self, memory: &M, range: PhysRange) {
         self.each_word(memory, range, |word, mask| lifetime::activate(&word, mask));
     }
 
     /// Makes every pfn of `range` invalid, but for those in early sections.
-    pub fn deactivate<M: Memory>(&self, memory: &M, range: PhysRange) {
+    pub fn deactivate<M: Machine>(&self, memory: &M, range: PhysRange) {
         self.each_word(memory, range, |word, mask| lifetime::deactivate(&word, mask));
     }
 
     /// Marks the sections of `range` as early: valid over their whole span, as Linux's boot sections are.
     pub fn mark_early<M: Memory>(&self, memory: &mut M, range: PhysRange) {
         for section in self.sections(range) {
-            if let Some(record) = self.record(memory, &mut Cursor::new(), section) {
+            if let Some(record) = self.record(memory, section) {
                 memory.store(record.add(self.shape.flags()), EARLY);
             }
         }
@@ -208,73 +227,68 @@ impl Sections {
         let address = pfn.address(self.granule.shift());
         let subsection = address.value() >> SUBSECTION_SHIFT;
         let section = subsection >> self.shape.subsection_bits;
-        let Some(record) = self.record(memory, &mut Cursor::new(), section) else { return false };
+        let Some(record) = self.record(memory, section) else { return false };
         let bit = subsection & ((1 << self.shape.subsection_bits) - 1);
         let word = word_at(memory, record.add(bit / 64 * 8));
         lifetime::is_active(&word, 1 << (bit % 64)) || memory.load(record.add(self.shape.flags())) & EARLY != 0
     }
 
     /// Whether every sub-section of `range` is active.
-    pub fn is_wholly_active<M: Memory>(&self, memory: &M, range: PhysRange) -> bool {
-        let mut cursor = Cursor::new();
-        self.words(range).all(|word| {
-            let at = self.address(memory, &mut cursor, word);
-            at.is_some_and(|at| lifetime::is_active(&word_at(memory, at), word.mask))
-        })
+    pub fn is_wholly_active<M: Machine>(&self, memory: &M, range: PhysRange) -> bool {
+        let all = self.try_each(memory, range, |Bits { at, mask, .. }| match at {
+            Some(at) if lifetime::is_active(&word_at(memory, at), mask) => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        });
+        all.is_continue()
     }
 
     /// Visits each bitmap word of `range` that has a record, with the bits that are meant.
-    fn each_word<'m, M: Memory>(&self, memory: &'m M, range: PhysRange, visit: impl Fn(MemoryWord<'m, M>, u64)) {
-        let mut cursor = Cursor::new();
-        for word in self.words(range) {
-            if let Some(at) = self.address(memory, &mut cursor, word) {
-                visit(word_at(memory, at), word.mask);
+    #[inline]
+    fn each_word<'m, M: Machine>(&self, memory: &'m M, range: PhysRange, visit: impl Fn(MemoryWord<'m, M>, u64)) {
+        let _ = self.try_each(memory, range, |Bits { at, mask, .. }| {
+            if let Some(at) = at {
+                visit(word_at(memory, at), mask);
             }
+            ControlFlow::<()>::Continue(())
+        });
+    }
+
+    /// Visits each bitmap word of `range`, ascending, until `visit` breaks. A page of records is looked up once.
+    #[inline]
+    fn try_each<M: Machine, B>(
+        &self,
+        memory: &M,
+        range: PhysRange,
+        visit: impl Fn(Bits) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let shape = const { Shape::of(M::Granule::SIZE) };
+        let Range { start: mut next, end } = subsections(range);
+        while next < end {
+            let page = self.page(memory, next >> shape.subsection_bits);
+            let record = page.map(|page| page.add(shape.record(next)));
+            let left = end.min(((next >> shape.page_bits()) + 1) << shape.page_bits()) - next;
+            let bit = next & (shape.subsections() - 1);
+            let whole = if bit == 0 { left >> shape.subsection_bits } else { 0 };
+            for section in 0..whole {
+                // Of these the compiler knows the words and their masks.
+                let record = record.map(|record| record.add(section << shape.record_shift));
+                try_section(record, next + (section << shape.subsection_bits), 0..shape.subsections(), &visit)?;
+            }
+            let part = if whole == 0 { left.min(shape.subsections() - bit) } else { 0 };
+            try_section(record, next - bit, bit..bit + part, &visit)?;
+            next += part + (whole << shape.subsection_bits);
         }
-    }
-
-    /// The bitmap words that `range` touches.
-    #[inline]
-    fn words(&self, range: PhysRange) -> impl Iterator<Item = Word> + use<> {
-        let bits = self.shape.subsection_bits;
-        let mut next = range.start().value() >> SUBSECTION_SHIFT;
-        let end = range.end().value().div_ceil(SUBSECTION_BYTES);
-        core::iter::from_fn(move || {
-            let (section, bit) = (next >> bits, next & ((1 << bits) - 1));
-            let count = (64 - bit % 64).min(end - next);
-            next += count;
-            (count > 0).then(|| Word { section, index: bit / 64, mask: u64::MAX >> (64 - count) << (bit % 64) })
-        })
-    }
-
-    /// The bits of a bitmap word; 0 where there is no record.
-    #[inline]
-    fn load<M: Memory>(&self, memory: &M, cursor: &mut Cursor, word: Word) -> u64 {
-        self.address(memory, cursor, word).map_or(0, |at| memory.load(at))
-    }
-
-    /// Where a bitmap word is, if its section has a record.
-    #[inline]
-    fn address<M: Memory>(&self, memory: &M, cursor: &mut Cursor, word: Word) -> Option<PhysAddr> {
-        self.record(memory, cursor, word.section).map(|record| record.add(word.index * 8))
-    }
-
-    /// The number of the first sub-section of a bitmap word.
-    const fn subsection(&self, word: Word) -> u64 {
-        (word.section << self.shape.subsection_bits) + word.index * 64
+        ControlFlow::Continue(())
     }
 
     /// The record of a section, if there is one.
     #[inline]
-    fn record<M: Memory>(&self, memory: &M, cursor: &mut Cursor, section: u64) -> Option<PhysAddr> {
-        let group = section >> self.shape.leaf_bits;
-        if cursor.group != group {
-            *cursor = Cursor { group, page: self.page(memory, section) };
-        }
-        let index = section & ((1 << self.shape.leaf_bits) - 1);
-        cursor.page.map(|page| page.add(index << self.shape.record_shift))
+    fn record<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
+        let page = self.page(memory, section)?;
+        Some(page.add(self.shape.record(section << self.shape.subsection_bits)))
     }
 
+    #[inline]
     fn page<M: Memory>(&self, memory: &M, section: u64) -> Option<PhysAddr> {
         let mut page = self.root;
         for level in 0..self.shape.depth {
@@ -286,16 +300,41 @@ impl Sections {
         Some(page)
     }
 
+    #[inline]
     fn pointer(&self, page: PhysAddr, section: u64, level: u32) -> PhysAddr {
         let below = self.shape.depth - 1 - level;
         let index = section >> (self.shape.leaf_bits + below * self.granule.index_bits());
         page.add((index & (self.granule.entries() - 1)) * 8)
     }
 
-    fn sections(&self, range: PhysRange) -> core::ops::Range<u64> {
+    #[inline]
+    fn sections(&self, range: PhysRange) -> Range<u64> {
         let shift = self.granule.section_shift();
         range.start().value() >> shift..range.end().value().div_ceil(1 << shift)
     }
+}
+
+/// The sub-sections that `range` touches.
+#[inline]
+const fn subsections(range: PhysRange) -> Range<u64> {
+    range.start().value() >> SUBSECTION_SHIFT..range.end().value().div_ceil(SUBSECTION_BYTES)
+}
+
+/// Visits the words of one record with `bits` of its section, whose first sub-section is `section`.
+#[inline]
+fn try_section<B>(
+    record: Option<PhysAddr>,
+    section: u64,
+    bits: Range<u64>,
+    visit: &impl Fn(Bits) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    for index in bits.start / 64..bits.end.div_ceil(64) {
+        let first = index * 64;
+        let (start, end) = (bits.start.max(first), bits.end.min(first + 64));
+        let mask = u64::MAX >> (64 - (end - start)) << (start - first);
+        visit(Bits { at: record.map(|record| record.add(index * 8)), first: section + first, mask })?;
+    }
+    ControlFlow::Continue(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ mod map;
 mod prune;
 mod unmap;
 
-pub(crate) use map::consecutive;
 pub use map::{Occupied, Protection};
 pub use unmap::WouldSplit;
 
@@ -25,6 +24,15 @@ use crate::regime::Regime;
 use crate::seam::Machine;
 use crate::tlb;
 use crate::walk::Walk;
+
+/// Takes `count` steps, eight at a time, so that the loop itself costs next to nothing.
+#[inline]
+pub(crate) fn repeat(count: u64, mut step: impl FnMut()) {
+    for _ in 0..count / 8 {
+        (0..8).for_each(|_| step());
+    }
+    (0..count % 8).for_each(|_| step());
+}
 
 /// The translation tables under one root.
 #[derive(Debug)]
@@ -86,7 +94,7 @@ impl<M: Machine> Tables<M> {
     #[must_use]
     #[inline]
     pub const fn regime(&self) -> Regime {
-        self.regime
+        self.regime.at(M::Granule::SIZE)
     }
 
     /// The root table.
@@ -99,7 +107,7 @@ impl<M: Machine> Tables<M> {
     /// Walks the tables for `va` as the hardware would.
     #[inline]
     pub fn walk(&self, va: VirtAddr) -> Walk {
-        Walk::new(self.regime, self.root, va, |slot| self.machine.read(slot))
+        Walk::new(self.regime(), self.root, va, |slot| self.machine.read(slot))
     }
 
     #[inline]
@@ -119,20 +127,20 @@ impl<M: Machine> Tables<M> {
 
     #[inline]
     fn address_in(&self, descriptor: Descriptor) -> PhysAddr {
-        descriptor.address(self.regime.granule(), self.regime.output())
+        descriptor.address(self.regime().granule(), self.regime().output())
     }
 
     /// The slot of `table` that translates `va`.
     #[inline]
     fn slot(&self, table: PhysAddr, va: VirtAddr, level: Level) -> PhysAddr {
-        table.add(self.regime.index(va, level) * 8)
+        table.add(self.regime().index(va, level) * 8)
     }
 
     /// The table of `level` on the way to `va`, where every level above has one.
     #[inline]
     fn table_at(&self, va: VirtAddr, level: Level) -> Option<PhysAddr> {
         let mut table = self.root;
-        let mut at = self.regime.start_level();
+        let mut at = self.regime().start_level();
         while at < level {
             let descriptor = self.read(self.slot(table, va, at));
             if !descriptor.is_table(at) {

@@ -3,6 +3,7 @@
 use crate::granule::{Granule, GranuleSize};
 use crate::leaf::Stretch;
 use crate::seam::{Dsb, Machine};
+use crate::table::repeat;
 use crate::tlbi::{Operand, Tlbi};
 
 /// Above this many single invalidations a batch invalidates everything instead: Linux's `MAX_DVM_OPS`, the number of
@@ -21,7 +22,10 @@ pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
 #[inline]
 pub fn invalidate_leaves<M: Machine>(machine: &mut M, stretches: impl Iterator<Item = Stretch> + Clone) {
     let size = M::Granule::SIZE;
-    let leaves: u64 = stretches.clone().map(|stretch| stretch.descriptors(size)).sum();
+    let mut leaves = 0;
+    for stretch in stretches.clone() {
+        leaves += stretch.descriptors(size);
+    }
     if leaves == 0 {
         return;
     }
@@ -29,7 +33,9 @@ pub fn invalidate_leaves<M: Machine>(machine: &mut M, stretches: impl Iterator<I
     if leaves > most_single_invalidations(size) {
         machine.tlbi(Tlbi::AllInnerShareable);
     } else {
-        stretches.for_each(|stretch| invalidate_stretch(machine, stretch));
+        for stretch in stretches {
+            invalidate_stretch(machine, stretch);
+        }
     }
     complete(machine);
 }
@@ -45,11 +51,11 @@ pub fn forget<M: Machine>(machine: &mut M) {
 #[inline]
 fn invalidate_stretch<M: Machine>(machine: &mut M, stretch: Stretch) {
     let step = 1 << M::Granule::SIZE.level_shift(stretch.leaf.level);
-    let mut address = stretch.va;
-    for _ in 0..stretch.descriptors(M::Granule::SIZE) {
-        machine.tlbi(Tlbi::LastLevel(Operand::new(address)));
-        address = address.add(step);
-    }
+    let mut operand = Operand::new(stretch.va);
+    repeat(stretch.descriptors(M::Granule::SIZE), || {
+        machine.tlbi(Tlbi::LastLevel(operand));
+        operand = operand.behind(step);
+    });
 }
 
 /// Waits until the invalidations that this CPU broadcast are complete everywhere, this CPU included (RYNJCP, RBLDZX).

@@ -57,6 +57,13 @@ impl Operand {
         Self(address.value() >> 12 & ((1 << 44) - 1))
     }
 
+    /// The operand for the address `bytes` bytes further on, in the same half of the address space.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn behind(self, bytes: u64) -> Self {
+        Self(self.0 + (bytes >> 12))
+    }
+
     /// The register's value.
     #[must_use]
     #[inline]

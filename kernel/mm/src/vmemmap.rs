@@ -98,6 +98,15 @@ impl Storage {
             Self::Ram => None,
         }
     }
+
+    /// The same with nothing handed out.
+    #[inline]
+    pub(crate) const fn emptied(self) -> Self {
+        match self {
+            Self::Altmap(altmap) => Self::Altmap(altmap.emptied()),
+            Self::Ram => Self::Ram,
+        }
+    }
 }
 
 /// A vmemmap that is populated: to be given back to [`depopulate`].
@@ -177,23 +186,38 @@ pub unsafe fn depopulate<M: Machine, F: Frames>(
     populated: Populated,
     shared: Shared,
 ) -> (Storage, u64) {
-    let Populated { memmap, mut storage, root, .. } = populated;
-    assert!(root == tables.root(), "a vmemmap of the tables at {root}, not of these");
-    let memmap = memmap.beside(shared);
-    match &mut storage {
-        Storage::Altmap(altmap) => {
-            if memmap.own_edge_count() == 0 {
-                tables.unmap(memmap.interior_stretches());
-            } else {
-                tables.unmap_frames(memmap.interior_stretches(), memmap.edge_stretches(), frames);
+    // SAFETY: the caller's promise.
+    let freed = unsafe { populated.take_away(tables, frames, shared) };
+    (populated.storage.emptied(), freed)
+}
+
+impl Populated {
+    /// [`depopulate`], with the token still there; returns how many tables were freed.
+    ///
+    /// # Safety
+    ///
+    /// As there, and it is done once.
+    pub(crate) unsafe fn take_away<M: Machine, F: Frames>(
+        &self,
+        tables: &mut Tables<M>,
+        frames: &mut F,
+        shared: Shared,
+    ) -> u64 {
+        assert!(self.root == tables.root(), "a vmemmap of the tables at {}, not of these", self.root);
+        let memmap = self.memmap.beside(shared);
+        match &self.storage {
+            Storage::Altmap(altmap) => {
+                if memmap.own_edge_count() == 0 {
+                    tables.unmap(memmap.interior_stretches());
+                } else {
+                    tables.unmap_frames(memmap.interior_stretches(), memmap.edge_stretches(), frames);
+                }
+                if let Some(used) = altmap.in_use(M::Granule::SIZE) {
+                    tables.machine_mut().freed(used);
+                }
             }
-            if let Some(used) = altmap.in_use(M::Granule::SIZE) {
-                tables.machine_mut().freed(used);
-            }
-            *altmap = altmap.emptied();
+            Storage::Ram => tables.unmap_frames(Stretches::NONE, memmap.stretches(), frames),
         }
-        Storage::Ram => tables.unmap_frames(Stretches::NONE, memmap.stretches(), frames),
+        tables.prune(memmap.stretches(), frames)
     }
-    let freed = tables.prune(memmap.mapped(), frames);
-    (storage, freed)
 }

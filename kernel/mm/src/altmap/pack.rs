@@ -25,6 +25,7 @@ pub(crate) enum Order {
 }
 
 /// Frames from `at` up to the next multiple of `frames`.
+#[inline]
 const fn padding(at: u64, frames: u64) -> u64 {
     at.wrapping_neg() & (frames - 1)
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::request::{Ask, Host};
-use super::{AddError, Hotplug, PlanError, RangeKind, Region};
+use super::{AddError, Hotplug, PlanError, RangeKind, Region, early_parts};
 use crate::addr::{Pfn, PhysRange, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::frames::Reserved;
@@ -63,7 +63,7 @@ struct Taken {
 impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     pub(super) fn new(hotplug: &'a mut Hotplug<M, F, P>, ask: Ask) -> Result<Self, PlanError> {
         let linear = hotplug.linear(&ask);
-        let own = hotplug.sections.outside_early(hotplug.tables.machine(), ask.range);
+        let own = hotplug.own_part(ask.range);
         let memmap = Memmap::new(&hotplug.layout, own, ask.policy);
         let memmap = memmap.beside(hotplug.shared(&memmap, own)).stored_in(&ask.storage);
         let storage = match (ask.storage, &ask.host) {
@@ -107,7 +107,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     pub fn commit(mut self) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
-        let early = hotplug.early_parts(ask.range);
+        let early = early_parts(ask.range, hotplug.own_part(ask.range));
         let Hotplug { tables, frames, sections, layout, .. } = hotplug;
         tables.machine_mut().begin(Phase::Add(ask.range));
         tables.machine_mut().begin(Phase::Linear);

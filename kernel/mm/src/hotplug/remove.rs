@@ -1,6 +1,6 @@
 //! Removal: the region closes, its pfns become invalid, readers leave, and only then is anything unmapped.
 
-use super::{Hotplug, Listed, Obstacle, Region, RemoveError, Removed};
+use super::{Hotplug, Listed, Obstacle, Region, RemoveError, Removed, early_parts};
 use crate::addr::PhysRange;
 use crate::lifetime;
 use crate::meta::{Meta, Role, Roles};
@@ -79,32 +79,39 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         if let Err(why) = self.close_for_removal(&region) {
             return Err(RemoveError { region, why });
         }
-        let Region { ask, populated, name, .. } = region;
-        self.tables.machine_mut().begin(Phase::Remove(ask.range));
-        self.sections.deactivate(self.tables.machine(), ask.range);
+        let range = region.range();
+        self.tables.machine_mut().begin(Phase::Remove(range));
+        self.sections.deactivate(self.tables.machine(), range);
         self.frames.wait_for_readers();
-        self.forget_early(ask.range);
-        let own = self.sections.outside_early(self.tables.machine(), ask.range);
-        let shared = self.shared(populated.memmap(), own);
-        let linear = self.linear(&ask);
-        let Self { tables, frames, .. } = self;
-        tables.machine_mut().begin(Phase::Populate);
-        // SAFETY: it is this memory map's allocator, and `shared` is what its records say.
-        let (storage, memmap_tables) = unsafe { vmemmap::depopulate(tables, frames, populated, shared) };
-        tables.machine_mut().end(Phase::Populate);
-        tables.machine_mut().begin(Phase::Linear);
-        let linear_tables = linear.map_or(0, |linear| linear.unmap(tables, frames));
-        tables.machine_mut().end(Phase::Linear);
-        tables.machine_mut().end(Phase::Remove(ask.range));
-        let retired = lifetime::retire(&name.slot().word(self.tables.machine()));
+        let own = self.own_part(range);
+        self.forget_early(range, own);
+        let tables_freed = self.unmap(&region, own);
+        self.tables.machine_mut().end(Phase::Remove(range));
+        let retired = lifetime::retire(&region.name.slot().word(self.tables.machine()));
         debug_assert!(retired.is_ok(), "closed above, and held by nobody");
-        let storage = if ask.host.is_some() { ask.storage } else { storage };
-        Ok(Removed { storage, tables_freed: memmap_tables + linear_tables })
+        let storage = if region.ask.host.is_some() { region.ask.storage } else { region.storage().emptied() };
+        Ok(Removed { storage, tables_freed })
     }
 
-    /// Struct pages in early sections stay, as boot left them.
-    fn forget_early(&mut self, range: PhysRange) {
-        let mut parts = self.early_parts(range).peekable();
+    /// Takes both maps of a region away, which nobody uses any more; returns how many tables were freed. `own` is the part of
+    /// it that has struct pages of its own.
+    fn unmap(&mut self, region: &Region, own: PhysRange) -> u64 {
+        let shared = self.shared(region.memmap(), own);
+        let linear = self.linear(&region.ask);
+        let Self { tables, frames, .. } = self;
+        tables.machine_mut().begin(Phase::Populate);
+        // SAFETY: it is this memory map's allocator, `shared` is what its records say, and the region ends with this.
+        let memmap_tables = unsafe { region.populated.take_away(tables, frames, shared) };
+        tables.machine_mut().end(Phase::Populate);
+        tables.machine_mut().begin(Phase::Linear);
+        let linear_tables = if let Some(linear) = &linear { linear.unmap(tables, frames) } else { 0 };
+        tables.machine_mut().end(Phase::Linear);
+        memmap_tables + linear_tables
+    }
+
+    /// Struct pages in early sections, all but the `own` ones, stay as boot left them.
+    fn forget_early(&mut self, range: PhysRange, own: PhysRange) {
+        let mut parts = early_parts(range, own).peekable();
         let machine = self.tables.machine_mut();
         if parts.peek().is_some() {
             // Another CPU may have mapped them, and this one not have synchronised since.

@@ -100,7 +100,17 @@ impl<M: Memory> Word for MemoryWord<'_, M> {
 #[inline]
 #[track_caller]
 pub(super) fn try_update<E>(word: &impl Word, order: Ordering, next: impl Fn(u64) -> Result<u64, E>) -> Result<u64, E> {
-    let mut seen = word.load(Ordering::Relaxed);
+    let seen = word.load(Ordering::Relaxed);
+    match word.compare_exchange(seen, next(seen)?, order, Ordering::Relaxed) {
+        Ok(before) => Ok(before),
+        Err(held) => retry(word, order, next, held),
+    }
+}
+
+/// The same where somebody was faster: a loop apart from the straight way, which nearly every update takes.
+#[cold]
+#[track_caller]
+fn retry<E>(word: &impl Word, order: Ordering, next: impl Fn(u64) -> Result<u64, E>, mut seen: u64) -> Result<u64, E> {
     loop {
         match word.compare_exchange(seen, next(seen)?, order, Ordering::Relaxed) {
             Ok(before) => return Ok(before),

@@ -1,11 +1,11 @@
 //! Building: count the tables that are missing, fill them off-line, link them.
 
-use super::Tables;
+use super::{Tables, repeat};
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::decode::InWords;
 use crate::descriptor::{Attributes, Descriptor, TableAttributes};
 use crate::frames::Reserved;
-use crate::granule::{GranuleSize, Level};
+use crate::granule::Level;
 use crate::leaf::{Piece, Stretch};
 use crate::regime::Regime;
 use crate::seam::{Dsb, Machine};
@@ -54,7 +54,7 @@ impl<M: Machine> Tables<M> {
         let mut previous = None;
         for stretch in stretches {
             let level = stretch.leaf.level;
-            for piece in stretch.by_table(self.regime) {
+            for piece in stretch.by_table(self.regime()) {
                 match self.deepest_table(piece.va, level)? {
                     (at, table) if at == level => self.expect_empty(table, piece, level)?,
                     (at, _) => missing += self.new_tables(at, level, piece.va, previous),
@@ -68,15 +68,15 @@ impl<M: Machine> Tables<M> {
     /// The deepest table, down to `level`, that exists on the way to `va`.
     fn deepest_table(&self, va: VirtAddr, level: Level) -> Result<(Level, PhysAddr), Occupied> {
         let mut table = self.root;
-        let mut at = self.regime.start_level();
+        let mut at = self.regime().start_level();
         while at < level {
             let descriptor = self.read(self.slot(table, va, at));
             if descriptor.is_empty() {
                 break;
             }
             if !descriptor.is_table(at) {
-                let va = va.align_down(1 << self.regime.granule().level_shift(at));
-                return Err(Occupied { va, level: at, descriptor, regime: self.regime });
+                let va = va.align_down(1 << self.regime().granule().level_shift(at));
+                return Err(Occupied { va, level: at, descriptor, regime: self.regime() });
             }
             table = self.address_in(descriptor);
             at = at.child();
@@ -89,10 +89,10 @@ impl<M: Machine> Tables<M> {
         match slots.position(|slot| self.machine.read(slot) != 0) {
             None => Ok(()),
             Some(position) => {
-                let step = 1 << self.regime.granule().level_shift(level);
+                let step = 1 << self.regime().granule().level_shift(level);
                 let descriptor = self.read(table.add((piece.index + position as u64) * 8));
                 let va = piece.va.add(position as u64 * step);
-                Err(Occupied { va, level, descriptor, regime: self.regime })
+                Err(Occupied { va, level, descriptor, regime: self.regime() })
             }
         }
     }
@@ -102,7 +102,7 @@ impl<M: Machine> Tables<M> {
         let mut count = 0;
         let mut level = from;
         while level < to {
-            let shift = self.regime.granule().level_shift(level);
+            let shift = self.regime().granule().level_shift(level);
             let shared =
                 previous.is_some_and(|(before, leaf)| leaf > level && before.value() >> shift == va.value() >> shift);
             count += u64::from(!shared);
@@ -113,7 +113,6 @@ impl<M: Machine> Tables<M> {
 
     /// Writes the leaves of `stretch`, making tables from `spare` where they are missing. `frame` gives the frame of each
     /// descriptor in turn. What was made is reachable only after [`publish`](Self::publish).
-    #[inline]
     pub(crate) fn map(
         &mut self,
         stretch: Stretch,
@@ -121,14 +120,52 @@ impl<M: Machine> Tables<M> {
         spare: &mut Reserved,
         mut frame: impl FnMut(&M) -> PhysAddr,
     ) {
-        let (level, format) = (stretch.leaf.level, self.regime.output());
-        for piece in stretch.by_table(self.regime) {
-            let table = self.ensure_table(piece.va, level, protection.table, spare);
-            for slot in Self::slots(table, piece) {
-                let leaf = Descriptor::leaf(frame(&self.machine), level, protection.leaf, format);
-                let leaf = if stretch.leaf.contiguous { leaf.contiguous() } else { leaf };
-                self.machine.write(slot, leaf.bits());
+        let format = self.regime().output();
+        self.each_piece(stretch, protection, spare, |machine, mut slot, piece| {
+            for _ in 0..piece.count {
+                machine.write(slot, stretch.leaf.descriptor(frame(machine), protection.leaf, format).bits());
+                slot = slot.add(8);
             }
+        });
+    }
+
+    /// The same with frames one behind the other, from `first`.
+    pub(crate) fn map_consecutive(
+        &mut self,
+        stretch: Stretch,
+        protection: Protection,
+        spare: &mut Reserved,
+        first: PhysAddr,
+    ) {
+        let (shift, format) = (self.regime().granule().level_shift(stretch.leaf.level), self.regime().output());
+        let mut frame = first;
+        self.each_piece(stretch, protection, spare, |machine, mut slot, piece| {
+            let mut left = piece.count;
+            while left > 0 {
+                let count = left.min(format.bytes_in_step(frame) >> shift);
+                let mut leaf = stretch.leaf.descriptor(frame, protection.leaf, format).bits();
+                repeat(count, || {
+                    machine.write(slot, leaf);
+                    (slot, leaf) = (slot.add(8), leaf + (1 << shift));
+                });
+                frame = frame.add(count << shift);
+                left -= count;
+            }
+        });
+    }
+
+    /// Lets `fill` write the pieces of `stretch`, from the slot that it is given on, in tables that are there by then.
+    #[inline]
+    fn each_piece(
+        &mut self,
+        stretch: Stretch,
+        protection: Protection,
+        spare: &mut Reserved,
+        mut fill: impl FnMut(&mut M, PhysAddr, Piece),
+    ) {
+        for piece in stretch.by_table(self.regime()) {
+            let table = self.ensure_table(piece.va, stretch.leaf.level, protection.table, spare);
+            fill(&mut self.machine, table.add(piece.index * 8), piece);
         }
     }
 
@@ -141,14 +178,14 @@ impl<M: Machine> Tables<M> {
         spare: &mut Reserved,
     ) -> PhysAddr {
         let mut table = self.root;
-        let mut at = self.regime.start_level();
+        let mut at = self.regime().start_level();
         let mut reachable = true;
         while at < level {
             let slot = self.slot(table, va, at);
             let descriptor = self.read(slot);
             table = if descriptor.is_empty() {
                 let new = self.new_table(spare);
-                let link = Descriptor::table(new, attributes, self.regime.output());
+                let link = Descriptor::table(new, attributes, self.regime().output());
                 self.write(slot, if reachable { link.parked() } else { link });
                 reachable = false;
                 new
@@ -163,7 +200,7 @@ impl<M: Machine> Tables<M> {
 
     fn new_table(&mut self, spare: &mut Reserved) -> PhysAddr {
         let table = spare.pop(&self.machine);
-        self.machine.zero_table(table, self.regime.granule().bytes());
+        self.machine.zero_table(table, self.regime().granule().bytes());
         table
     }
 
@@ -173,7 +210,7 @@ impl<M: Machine> Tables<M> {
         if made_tables > 0 {
             self.machine.dsb(Dsb::InnerShareableStores);
             for stretch in stretches {
-                stretch.by_table(self.regime).for_each(|piece| self.link(piece.va, stretch.leaf.level));
+                stretch.by_table(self.regime()).for_each(|piece| self.link(piece.va, stretch.leaf.level));
             }
         }
         self.machine.dsb(Dsb::InnerShareableStores);
@@ -183,7 +220,7 @@ impl<M: Machine> Tables<M> {
     /// Makes the parked descriptor on the way to `va` valid, if there is one: below it everything is.
     fn link(&mut self, va: VirtAddr, level: Level) {
         let mut table = self.root;
-        let mut at = self.regime.start_level();
+        let mut at = self.regime().start_level();
         while at < level {
             let slot = self.slot(table, va, at);
             let descriptor = self.read(slot);
@@ -194,17 +231,5 @@ impl<M: Machine> Tables<M> {
             table = self.address_in(descriptor);
             at = at.child();
         }
-    }
-}
-
-/// Frames one behind the other, from `first`, as wide as the descriptors of `stretch` need.
-#[inline]
-pub(crate) fn consecutive<M>(first: PhysAddr, stretch: Stretch, granule: GranuleSize) -> impl FnMut(&M) -> PhysAddr {
-    let step = 1 << granule.level_shift(stretch.leaf.level);
-    let mut next = first;
-    move |_| {
-        let frame = next;
-        next = next.add(step);
-        frame
     }
 }

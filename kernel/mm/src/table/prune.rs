@@ -1,19 +1,24 @@
 //! Freeing the tables that a removal emptied: unlink them all, one batch of invalidations, then give them back.
 
+use core::ops::Range;
+
 use super::Tables;
-use crate::addr::{PhysAddr, VirtAddr, VirtRange};
+use crate::addr::{PhysAddr, VirtAddr};
 use crate::descriptor::Descriptor;
 use crate::frames::give;
-use crate::granule::Level;
+use crate::granule::{Granule, Level};
+use crate::leaf::Stretches;
 use crate::seam::{Dsb, Frames, Machine};
 use crate::tlb;
 use crate::tlbi::{Operand, Tlbi};
 
-/// The part of a range that one table translates: first and last address, both inside.
+/// The part of a range that one table translates: first and last address, both inside, and the level of its smallest leaves,
+/// below which there are no tables.
 #[derive(Clone, Copy)]
 struct Span {
     first: VirtAddr,
     last: VirtAddr,
+    lowest: Level,
 }
 
 /// A table and its level.
@@ -23,18 +28,23 @@ struct Place {
     level: Level,
 }
 
+impl Place {
+    #[inline]
+    const fn slot(self, index: u64) -> PhysAddr {
+        self.table.add(index * 8)
+    }
+}
+
 impl<M: Machine> Tables<M> {
-    /// Frees every table of ours on the way to `range`, whose leaves are gone, that has no entry left; returns how many.
+    /// Frees every table of ours on the way to `stretches`, one behind the other, whose leaves are gone, that has no entry
+    /// left; returns how many.
     ///
     /// All links are cut first, at every level, then one batch of TLBI VAAE1IS runs, one for each lowest table cut (it
     /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
     /// then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
-    pub(crate) fn prune<F: Frames>(&mut self, range: VirtRange, frames: &mut F) -> u64 {
-        if range.bytes() == 0 {
-            return 0;
-        }
-        let span = Span { first: range.start(), last: range.start().add(range.bytes() - 1) };
-        let root = Place { table: self.root, level: self.regime.start_level() };
+    pub(crate) fn prune<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) -> u64 {
+        let Some(span) = Self::span(stretches.singly()) else { return 0 };
+        let root = Place { table: self.root, level: self.regime().start_level() };
         if self.cut(root, span) == 0 {
             return 0;
         }
@@ -44,16 +54,29 @@ impl<M: Machine> Tables<M> {
         self.free_cut(root, span, frames)
     }
 
+    /// What `stretches` take up; `None` where there are none.
+    fn span(stretches: Stretches) -> Option<Span> {
+        let mut span: Option<Span> = None;
+        for stretch in stretches {
+            let last = stretch.va.add(stretch.bytes(M::Granule::SIZE) - 1);
+            let before = span.unwrap_or(Span { first: stretch.va, last, lowest: stretch.leaf.level });
+            span = Some(Span { last, lowest: before.lowest.max(stretch.leaf.level), ..before });
+        }
+        span
+    }
+
     /// Parks the link of each owned table below `place` that is empty; returns how many.
     fn cut(&mut self, place: Place, span: Span) -> u64 {
         let mut count = 0;
-        for (index, slot) in self.slots_of(place, span) {
+        for index in self.slots_of(place, span) {
+            let slot = place.slot(index);
             let descriptor = self.read(slot);
-            if !descriptor.is_table(place.level) {
+            let last = place.level.child() == span.lowest;
+            if !descriptor.is_table(place.level) || last && !descriptor.is_owned() {
                 continue;
             }
             let (below, part) = self.below(place, span, index, descriptor);
-            count += self.cut(below, part);
+            count += if last { 0 } else { self.cut(below, part) };
             if descriptor.is_owned() && self.is_empty(below, part) {
                 self.write(slot, descriptor.parked());
                 count += 1;
@@ -62,22 +85,25 @@ impl<M: Machine> Tables<M> {
         count
     }
 
-    /// Whether no slot is in use: those of `span` may be parked links, the others must be wholly empty.
+    /// Whether no slot is in use: those of `span` may be parked links, the others must be wholly empty. Apart from
+    /// [`cut`](Self::cut), most of whose links are not ours.
+    #[inline(never)]
     fn is_empty(&self, place: Place, span: Span) -> bool {
-        let index = |va| self.regime.index(va, place.level);
+        let index = |va| self.regime().index(va, place.level);
         let (first, last) = (index(span.first), index(span.last));
-        let bits = |index| self.machine.read(place.table.add(index * 8));
-        let outside = (last + 1..self.regime.entries(place.level)).chain((0..first).rev());
-        // Leaves of the span have been cleared just now; above level 3 it may hold links that stay.
+        let bits = |index| self.machine.read(place.slot(index));
+        let outside = (last + 1..self.regime().entries(place.level)).chain((0..first).rev());
+        // Leaves of the span have been cleared just now; above the lowest of them it may hold links that stay.
         let inside_empty =
-            place.level == Level::L3 || (first..=last).all(|i| !Descriptor::from_bits(bits(i)).is_valid());
+            place.level == span.lowest || (first..=last).all(|i| !Descriptor::from_bits(bits(i)).is_valid());
         inside_empty && outside.map(bits).all(|slot| slot == 0)
     }
 
     /// One invalidation for each lowest table that was cut off.
     fn invalidate_cut(&mut self, place: Place, span: Span) -> bool {
         let mut found = false;
-        for (index, slot) in self.slots_of(place, span) {
+        for index in self.slots_of(place, span) {
+            let slot = place.slot(index);
             let descriptor = self.read(slot);
             if descriptor.is_empty() || !descriptor.unparked().is_table(place.level) {
                 continue;
@@ -95,7 +121,8 @@ impl<M: Machine> Tables<M> {
     /// Gives back every table that was cut off and empties the slot that named it.
     fn free_cut<F: Frames>(&mut self, place: Place, span: Span, frames: &mut F) -> u64 {
         let mut count = 0;
-        for (index, slot) in self.slots_of(place, span) {
+        for index in self.slots_of(place, span) {
+            let slot = place.slot(index);
             let descriptor = self.read(slot);
             if descriptor.is_empty() || !descriptor.unparked().is_table(place.level) {
                 continue;
@@ -104,26 +131,26 @@ impl<M: Machine> Tables<M> {
             count += self.free_cut(below, part, frames);
             if descriptor.is_parked() {
                 self.write(slot, Descriptor::EMPTY);
-                give(&mut self.machine, frames, below.table, self.regime.granule().bytes());
+                give(&mut self.machine, frames, below.table, M::Granule::SIZE.bytes());
                 count += 1;
             }
         }
         count
     }
 
-    /// The slots of a table above level 3 that `span` touches, with their indices.
-    fn slots_of(&self, place: Place, span: Span) -> impl Iterator<Item = (u64, PhysAddr)> + use<M> {
-        let index = |va| self.regime.index(va, place.level);
-        let above_pages = (place.level < Level::L3).then(|| index(span.first)..=index(span.last));
-        above_pages.into_iter().flatten().map(move |index| (index, place.table.add(index * 8)))
+    /// The indices of the slots of a table above the lowest leaves of `span` that it touches.
+    #[inline]
+    fn slots_of(&self, place: Place, span: Span) -> Range<u64> {
+        let index = |va| self.regime().index(va, place.level);
+        if place.level < span.lowest { index(span.first)..index(span.last) + 1 } else { 0..0 }
     }
 
     /// The table that slot `index` of `place` names, and the part of `span` behind it.
     fn below(&self, place: Place, span: Span, index: u64, descriptor: Descriptor) -> (Place, Span) {
-        let bytes = 1_u64 << self.regime.granule().level_shift(place.level);
-        let before = index - self.regime.index(span.first, place.level);
+        let bytes = 1_u64 << self.regime().granule().level_shift(place.level);
+        let before = index - self.regime().index(span.first, place.level);
         let start = span.first.align_down(bytes).add(before * bytes);
-        let part = Span { first: start.max(span.first), last: start.add(bytes - 1).min(span.last) };
-        (Place { table: self.address_in(descriptor), level: place.level.child() }, part)
+        let (first, last) = (start.max(span.first), start.add(bytes - 1).min(span.last));
+        (Place { table: self.address_in(descriptor), level: place.level.child() }, Span { first, last, ..span })
     }
 }

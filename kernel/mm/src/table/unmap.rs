@@ -1,6 +1,6 @@
 //! Taking leaves away: clear all of them, one batch of invalidations, then let their frames go.
 
-use super::Tables;
+use super::{Tables, repeat};
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frames::give;
@@ -38,7 +38,7 @@ impl<M: Machine> Tables<M> {
     /// All that the leaf at `va` maps, with the whole of its run if it is in one.
     fn leaf_at(&self, va: VirtAddr) -> Option<(VirtRange, Level)> {
         let (step, _) = self.walk(va).translation()?;
-        let granule = self.regime.granule();
+        let granule = self.regime().granule();
         let members = granule.contiguous_entries(step.level).filter(|_| step.descriptor.is_contiguous()).unwrap_or(1);
         let bytes = members << granule.level_shift(step.level);
         Some((VirtRange::new(va.align_down(bytes), bytes), step.level))
@@ -46,6 +46,7 @@ impl<M: Machine> Tables<M> {
 
     /// Clears the leaves of `lent` and makes every CPU forget them. Their frames belong to somebody else.
     pub(crate) fn unmap(&mut self, lent: Stretches) {
+        let lent = lent.singly();
         self.clear(lent.clone());
         tlb::invalidate_leaves(&mut self.machine, lent);
     }
@@ -53,6 +54,7 @@ impl<M: Machine> Tables<M> {
     /// The same, in one batch with the leaves of `own`, which map frames of RAM: those go back to `frames`, after every CPU
     /// has forgotten them.
     pub(crate) fn unmap_frames<F: Frames>(&mut self, lent: Stretches, own: Stretches, frames: &mut F) {
+        let lent = lent.singly();
         self.clear(lent.clone());
         for stretch in own.clone() {
             self.each_slot(stretch, |tables, slot| {
@@ -66,13 +68,21 @@ impl<M: Machine> Tables<M> {
 
     fn clear(&mut self, stretches: Stretches) {
         for stretch in stretches {
-            self.each_slot(stretch, |tables, slot| tables.write(slot, Descriptor::EMPTY));
+            for piece in stretch.by_table(self.regime()) {
+                // A table that is missing was never there.
+                let Some(table) = self.table_at(piece.va, stretch.leaf.level) else { continue };
+                let mut slot = table.add(piece.index * 8);
+                repeat(piece.count, || {
+                    self.write(slot, Descriptor::EMPTY);
+                    slot = slot.add(8);
+                });
+            }
         }
     }
 
     /// Gives back the frames that stand parked in the slots of `stretches`.
     fn give_parked<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) {
-        let (granule, format) = (self.regime.granule(), self.regime.output());
+        let (granule, format) = (self.regime().granule(), self.regime().output());
         for stretch in stretches {
             let bytes = 1 << granule.level_shift(stretch.leaf.level);
             self.each_slot(stretch, |tables, slot| {
@@ -88,7 +98,7 @@ impl<M: Machine> Tables<M> {
     /// Visits the slot of each descriptor of `stretch`. A table that is missing was never there.
     #[inline]
     fn each_slot(&mut self, stretch: Stretch, mut visit: impl FnMut(&mut Self, PhysAddr)) {
-        for piece in stretch.by_table(self.regime) {
+        for piece in stretch.by_table(self.regime()) {
             let Some(table) = self.table_at(piece.va, stretch.leaf.level) else { continue };
             for slot in Self::slots(table, piece) {
                 visit(self, slot);

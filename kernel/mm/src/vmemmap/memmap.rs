@@ -39,6 +39,7 @@ impl Memmap {
 
     /// The same beside others that use some of its edge pages.
     #[must_use]
+    #[inline]
     pub const fn beside(self, shared: Shared) -> Self {
         Self { shared, ..self }
     }
@@ -50,6 +51,7 @@ impl Memmap {
     }
 
     /// How its leaves and the tables made for them are written.
+    #[inline]
     pub(super) const fn protection(&self) -> Protection {
         let all = if self.early { EARLY_PROTECTION } else { PROTECTION };
         Protection { leaf: self.layout.normal(), ..all }
@@ -68,6 +70,7 @@ impl Memmap {
     }
 
     /// Bytes of its first page that are its own, if it starts in the middle of it, and of its last.
+    #[inline]
     const fn overhang(&self) -> (u64, u64) {
         let page = self.layout.granule().bytes();
         if self.va.bytes() == 0 {
@@ -79,6 +82,7 @@ impl Memmap {
 
     /// Its pages that describe nothing else.
     #[must_use]
+    #[inline]
     pub const fn interior(&self) -> VirtRange {
         let (first, last) = self.overhang();
         VirtRange::new(self.va.start().add(first), self.va.bytes() - first - last)
@@ -86,6 +90,7 @@ impl Memmap {
 
     /// The page in which it starts, if that is an edge page, and the one in which it ends, if it is another.
     #[must_use]
+    #[inline]
     pub const fn edges(&self) -> [Option<VirtAddr>; 2] {
         let page = self.layout.granule().bytes();
         let (first, last) = self.overhang();
@@ -95,12 +100,14 @@ impl Memmap {
     }
 
     /// Those of its edge pages that nobody else uses.
+    #[inline]
     pub(super) fn own_edges(&self) -> [Option<VirtAddr>; 2] {
         let [first, last] = self.edges();
         [first.filter(|_| !self.shared.first), last.filter(|_| !self.shared.last)]
     }
 
     /// How many edge pages it takes from RAM.
+    #[inline]
     pub(crate) fn own_edge_count(&self) -> u64 {
         self.own_edges().iter().flatten().count() as u64
     }
@@ -113,6 +120,7 @@ impl Memmap {
 
     /// The leaves that are its own to map and to unmap, ascending: all but the shared edge pages.
     #[must_use]
+    #[inline]
     pub fn stretches(&self) -> Stretches {
         let [first, last] = self.own_edges();
         self.interior_stretches().between(first, last)
@@ -127,22 +135,18 @@ impl Memmap {
 
     /// The leaves of its interior, ascending.
     #[must_use]
+    #[inline]
     pub const fn interior_stretches(&self) -> Stretches {
         let (granule, interior) = (self.layout.granule(), self.interior());
-        Stretches::new(granule, LeafSizes::memmap(granule, self.policy), interior.start(), interior.bytes(), 0)
+        Stretches::new(LeafSizes::memmap(granule, self.policy), interior.start(), interior.bytes(), 0)
     }
 
     /// The own edge pages alone.
+    #[inline]
     pub(super) fn edge_stretches(&self) -> Stretches {
         let [first, last] = self.own_edges();
-        Stretches::new(
-            self.layout.granule(),
-            LeafSizes::memmap(self.layout.granule(), self.policy),
-            self.va.start(),
-            0,
-            0,
-        )
-        .between(first, last)
+        Stretches::new(LeafSizes::memmap(self.layout.granule(), self.policy), self.va.start(), 0, 0)
+            .between(first, last)
     }
 
     /// The addresses of the leaves that are its own, from the first to the last.

@@ -6,6 +6,12 @@ use crate::layout::Layout;
 use crate::leaf::{Leaf, LeafCounts, LeafPolicy, LeafSizes, Stretch};
 use crate::vmemmap::Memmap;
 
+/// In which order leaves fit into an interval of frames, and what they take of it.
+pub(super) struct Fit {
+    order: Order,
+    pub(super) placed: Placed,
+}
+
 impl Memmap {
     /// The frames behind its leaves, from an altmap: `block(leaves, first frame)` for each part of a stretch whose frames
     /// are one behind the other. [`place`](Self::place) says in which order.
@@ -23,7 +29,7 @@ impl Memmap {
 
     /// The altmap as [`allocate_from`](Self::allocate_from) will leave it.
     pub(crate) fn placed_in(&self, altmap: &Altmap) -> Option<Altmap> {
-        Some(altmap.with(self.fit(altmap.next(), altmap.remaining())?.1))
+        Some(altmap.with(self.fit(altmap.next(), altmap.remaining())?.placed))
     }
 
     /// Frames that it needs at the least of an interval that starts at `first`.
@@ -47,29 +53,41 @@ impl Memmap {
     ///
     /// In Linux's policies leaves are served in ascending order, as Linux does, where that fits. Otherwise the largest come
     /// first and the smaller ones fill the gaps, from the lowest up: no order takes less.
-    pub fn place(&self, first: Pfn, frames: u64, mut block: impl FnMut(Stretch, Pfn)) -> Option<Placed> {
-        let (order, placed) = self.fit(first, frames)?;
-        let mut gaps = Gaps::new(order, first, placed.extent());
-        match order {
+    pub fn place(&self, first: Pfn, frames: u64, block: impl FnMut(Stretch, Pfn)) -> Option<Placed> {
+        let fit = self.fit(first, frames)?;
+        self.place_as(first, &fit, block)?;
+        Some(fit.placed)
+    }
+
+    /// The same where it is known to fit, and how.
+    #[inline]
+    pub(super) fn place_as(&self, first: Pfn, fit: &Fit, mut block: impl FnMut(Stretch, Pfn)) -> Option<()> {
+        let mut gaps = Gaps::new(fit.order, first, fit.placed.extent());
+        match fit.order {
             Order::Ascending => {
-                self.interior_stretches().try_for_each(|stretch| self.serve(stretch, &mut gaps, &mut block))?;
+                self.interior_stretches().try_for_each(|stretch| self.serve(stretch, &mut gaps, &mut block))
             }
             Order::Packed => {
-                let mut kinds = self.counts().iter();
-                kinds.try_for_each(|(leaf, count)| self.serve_kind(leaf, count, &mut gaps, &mut block))?;
+                let mut kinds = self.counts();
+                while let Some((leaf, count)) = kinds.next_kind() {
+                    self.serve_kind(leaf, count, &mut gaps, &mut block)?;
+                }
+                Some(())
             }
         }
-        Some(placed)
     }
 
     /// All `count` leaves of one kind, ascending.
     fn serve_kind(&self, leaf: Leaf, count: u64, gaps: &mut Gaps, block: &mut impl FnMut(Stretch, Pfn)) -> Option<()> {
-        let mut stretches = self.interior_stretches().filter(|stretch| stretch.leaf == leaf);
         let mut left = count;
-        while left > 0 {
-            let stretch = stretches.next()?;
-            left -= stretch.count;
-            self.serve(stretch, gaps, block)?;
+        for stretch in self.interior_stretches() {
+            if left == 0 {
+                break;
+            }
+            if stretch.leaf == leaf {
+                left -= stretch.count;
+                self.serve(stretch, gaps, block)?;
+            }
         }
         Some(())
     }
@@ -87,12 +105,13 @@ impl Memmap {
         Some(())
     }
 
-    /// In which order it fits into the `frames` frames at `first`, and what it takes then.
-    fn fit(&self, first: Pfn, frames: u64) -> Option<(Order, Placed)> {
+    /// How it fits into the `frames` frames at `first`.
+    pub(super) fn fit(&self, first: Pfn, frames: u64) -> Option<Fit> {
         let frames = frames.min(u64::MAX - first.number());
-        let linux = (self.policy != LeafPolicy::Largest).then(|| (Order::Ascending, self.ascending(first)));
-        let fits = |(_, placed): &(Order, Placed)| placed.extent() <= frames;
-        linux.filter(fits).or_else(|| Some((Order::Packed, self.packed(first))).filter(fits))
+        let linux = || Fit { order: Order::Ascending, placed: self.ascending(first) };
+        let fits = |fit: &Fit| fit.placed.extent() <= frames;
+        let linux = (self.policy != LeafPolicy::Largest).then(linux).filter(fits);
+        linux.or_else(|| Some(Fit { order: Order::Packed, placed: self.packed(first) }).filter(fits))
     }
 
     fn ascending(&self, first: Pfn) -> Placed {
@@ -106,12 +125,10 @@ impl Memmap {
     #[inline]
     const fn packed(&self, first: Pfn) -> Placed {
         let granule = self.layout.granule();
-        let counts = self.counts();
+        let mut counts = self.counts();
         let mut placed = Placed::NOTHING;
-        let mut index = 0;
-        while let Some((leaf, count)) = counts.kind(index) {
+        while let Some((leaf, count)) = counts.next_kind() {
             placed = placed.packed(first, leaf.bytes(granule) >> granule.shift(), count);
-            index += 1;
         }
         placed
     }
@@ -120,8 +137,7 @@ impl Memmap {
     #[must_use]
     #[inline]
     pub const fn counts(&self) -> LeafCounts {
-        let granule = self.layout.granule();
-        LeafSizes::memmap(granule, self.policy).counts(granule, self.interior())
+        LeafSizes::memmap(self.layout.granule(), self.policy).counts(self.interior())
     }
 }
 

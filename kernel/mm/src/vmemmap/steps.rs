@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::leaf::Stretches;
 use crate::meta::{self, Meta, Roles};
 use crate::seam::{Frames, Machine};
-use crate::table::{Tables, consecutive};
+use crate::table::Tables;
 use crate::vmemmap::{Memmap, MemmapError, Shared, Storage};
 
 /// Everything that populating takes, reserved: from here on it can't fail.
@@ -85,19 +85,21 @@ impl Memmap {
             }
             Storage::Ram => self.map_ram(tables, self.stretches(), &mut taken),
         }
-        if self.mapped().bytes() > 0 {
+        if self.stretches().next().is_some() {
             tables.publish(self.stretches(), made - taken.tables.count());
         }
         taken.tables
     }
 
     fn map_interior<M: Machine>(&self, tables: &mut Tables<M>, altmap: &mut Altmap, spare: &mut Reserved) {
-        if let Some(used) = self.placed_in(altmap).and_then(|placed| placed.in_use(M::Granule::SIZE)) {
+        let first = altmap.next();
+        let Some(fit) = self.fit(first, altmap.remaining()) else { return };
+        *altmap = altmap.with(fit.placed);
+        if let Some(used) = altmap.in_use(M::Granule::SIZE) {
             tables.machine_mut().allocated(used);
         }
-        let _ = self.allocate_from(altmap, |stretch, first| {
-            let source = consecutive(first.address(M::Granule::SIZE.shift()), stretch, M::Granule::SIZE);
-            tables.map(stretch, self.protection(), spare, source);
+        let _ = self.place_as(first, &fit, |stretch, first| {
+            tables.map_consecutive(stretch, self.protection(), spare, first.address(M::Granule::SIZE.shift()));
         });
     }
 
