@@ -44,11 +44,15 @@ pub fn make(devices: &[Device]) -> Result<(), Stop> {
         if path.exists() {
             continue;
         }
-        let made = File::create_new(path).and_then(|file| file.set_len(held(device)));
-        made.map_err(|error| {
-            let _ = fs::remove_file(path);
+        let unmade = |error: std::io::Error| {
             let size = human(held(device));
             Stop::refused(format!("no file of {size} can be made at {}: {error}; choose another", path.display()))
+        };
+        let file = File::create_new(path).map_err(unmade)?;
+        file.set_len(held(device)).map_err(|error| {
+            // Only what we have made ourselves goes again: what could not be made may be somebody's.
+            let _ = fs::remove_file(path);
+            unmade(error)
         })?;
     }
     Ok(())
@@ -118,5 +122,13 @@ mod tests {
     #[test]
     fn a_name_without_a_directory_lies_in_this_one() {
         assert_eq!(check(&on(Path::new("no-such-file-of-memory"))), Ok(()));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_refused_and_stays() {
+        let link = room("dangling").join("a");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let why = make(&[on(&link)]).unwrap_err().why;
+        assert!(why.contains("choose another") && link.is_symlink(), "{why}");
     }
 }
