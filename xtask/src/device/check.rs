@@ -50,8 +50,8 @@ fn sizes(device: &Device, live: bool) -> Result<(), String> {
         return Err(format!("file= holds what {kind} has at the start: give it a size="));
     }
     if kind == Kind::Ivshmem && !bytes.is_power_of_two() {
-        let (size, nearest) = (human(bytes), human(bytes.next_power_of_two()));
-        return Err(format!("ivshmem of {size}: a PCI device's memory is a power of two; choose size={nearest}"));
+        let (size, nearest) = (human(bytes), bytes.checked_next_power_of_two().unwrap_or(1 << 63));
+        return Err(format!("ivshmem of {size}: a PCI device's memory is a power of two; choose size={nearest:#x}"));
     }
     Ok(())
 }
@@ -175,7 +175,7 @@ mod tests {
             ("virtio-mem,size=0", "virtio-mem has no bytes; give a size above 0"),
             ("nvdimm,size=0", "give a size above 0"),
             ("nvdimm,size=3M", "choose size=0x400000"),
-            ("ivshmem,size=3G", "ivshmem of 3 GiB: a PCI device's memory is a power of two; choose size=4 GiB"),
+            ("ivshmem,size=3G", "ivshmem of 3 GiB: a PCI device's memory is a power of two; choose size=0x100000000"),
         ] {
             let why = refusal(&[text]);
             assert!(why.contains(says), "{text}: {why}");
