@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Device;
@@ -56,6 +57,12 @@ pub fn make(devices: &[Device]) -> Result<(), Stop> {
         })?;
     }
     Ok(())
+}
+
+/// Whether two paths lead to one file: links do.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 /// What a device keeps in its file, in bytes: for the DIMM slots, the DIMM that is there at the start.
@@ -130,5 +137,17 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", &link).unwrap();
         let why = make(&[on(&link)]).unwrap_err().why;
         assert!(why.contains("choose another") && link.is_symlink(), "{why}");
+    }
+
+    #[test]
+    fn links_lead_to_one_file() {
+        let room = room("links");
+        let [file, soft, hard, other] = ["a", "b", "c", "d"].map(|name| room.join(name));
+        fs::write(&file, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink("a", &soft).unwrap();
+        fs::hard_link(&file, &hard).unwrap();
+        assert!([&file, &soft, &hard].iter().all(|link| is_same(&file, link)));
+        assert!(!is_same(&file, &other) && !is_same(&room.join("x"), &room.join("y")), "what is not there is not one");
     }
 }
