@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[test]
+    fn help_stays_within_110_columns() {
+        let mut cli = Cli::command();
+        let helps: Vec<_> = cli.get_subcommands_mut().map(|command| command.render_help().to_string()).collect();
+        let wide: Vec<_> = helps.iter().flat_map(|help| help.lines()).filter(|line| line.len() > 110).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
+
+    #[test]
     fn an_unknown_granule_is_one_line_that_names_the_known() {
         let error = Cli::try_parse_from(["xtask", "qemu", "--granule", "8k"]).unwrap_err();
         let line = "invalid value '8k' for '--granule <GRANULE>': the granules are 4k, 16k and 64k";

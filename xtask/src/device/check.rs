@@ -50,8 +50,8 @@ fn sizes(device: &Device, live: bool) -> Result<(), String> {
         return Err(format!("file= holds what {kind} has at the start: give it a size="));
     }
     if kind == Kind::Ivshmem && !bytes.is_power_of_two() {
-        let (size, nearest) = (human(bytes), human(bytes.next_power_of_two()));
-        return Err(format!("ivshmem of {size}: a PCI device's memory is a power of two; choose size={nearest}"));
+        let (size, nearest) = (human(bytes), bytes.checked_next_power_of_two().unwrap_or(1 << 63));
+        return Err(format!("ivshmem of {size}: a PCI device's memory is a power of two; choose size={nearest:#x}"));
     }
     Ok(())
 }
@@ -90,7 +90,8 @@ fn beside(device: &Device, others: &[Device]) -> Result<(), String> {
     if device.kind == Kind::PcDimm && others.iter().any(|other| other.kind == Kind::PcDimm) {
         return Err("one pc-dimm stands for all DIMM slots: leave the others away".to_owned());
     }
-    if let Some(other) = others.iter().find(|other| device.file.is_some() && other.file == device.file) {
+    let same = |other: &&Device| device.file.iter().zip(&other.file).any(|(ours, theirs)| file::is_same(ours, theirs));
+    if let Some(other) = others.iter().find(same) {
         return Err(format!("{} has the file of {}; choose another file=", device.words(), other.words()));
     }
     falling(device, others)?;
@@ -187,7 +188,7 @@ mod tests {
             ("virtio-mem,size=0", "virtio-mem has no bytes; give a size above 0"),
             ("nvdimm,size=0", "give a size above 0"),
             ("nvdimm,size=3M", "choose size=0x400000"),
-            ("ivshmem,size=3G", "ivshmem of 3 GiB: a PCI device's memory is a power of two; choose size=4 GiB"),
+            ("ivshmem,size=3G", "ivshmem of 3 GiB: a PCI device's memory is a power of two; choose size=0x100000000"),
         ] {
             let why = refusal(&[text]);
             assert!(why.contains(says), "{text}: {why}");
@@ -222,6 +223,18 @@ mod tests {
         assert!(refusal(&["pc-dimm", "virtio-mem", "pc-dimm"]).contains("one pc-dimm stands for all DIMM slots"));
         let shared = refusal(&["virtio-mem,file=/dev/shm/none", "ivshmem,file=/dev/shm/none"]);
         assert_eq!(shared, "ivshmem of 4 GiB has the file of virtio-mem of 4 GiB; choose another file=");
+    }
+
+    #[test]
+    fn two_names_of_one_file_are_one_file() {
+        let room = std::env::temp_dir().join(format!("vmemmap-device-shared-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&room);
+        std::fs::create_dir_all(&room).unwrap();
+        let [file, link] = ["a", "b"].map(|name| room.join(name));
+        std::fs::File::create_new(&file).unwrap().set_len(2 << 20).unwrap();
+        std::os::unix::fs::symlink("a", &link).unwrap();
+        let [one, other] = [&file, &link].map(|path| format!("virtio-mem,size=2M,file={}", path.display()));
+        assert!(refusal(&[&one, &other]).contains("has the file of"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::Device;
@@ -44,14 +45,24 @@ pub fn make(devices: &[Device]) -> Result<(), Stop> {
         if path.exists() {
             continue;
         }
-        let made = File::create_new(path).and_then(|file| file.set_len(held(device)));
-        made.map_err(|error| {
-            let _ = fs::remove_file(path);
+        let unmade = |error: std::io::Error| {
             let size = human(held(device));
             Stop::refused(format!("no file of {size} can be made at {}: {error}; choose another", path.display()))
+        };
+        let file = File::create_new(path).map_err(unmade)?;
+        file.set_len(held(device)).map_err(|error| {
+            // Only what we have made ourselves goes again: what could not be made may be somebody's.
+            let _ = fs::remove_file(path);
+            unmade(error)
         })?;
     }
     Ok(())
+}
+
+/// Whether two paths lead to one file: links do.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 /// What a device keeps in its file, in bytes: for the DIMM slots, the DIMM that is there at the start.
@@ -118,5 +129,25 @@ mod tests {
     #[test]
     fn a_name_without_a_directory_lies_in_this_one() {
         assert_eq!(check(&on(Path::new("no-such-file-of-memory"))), Ok(()));
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_refused_and_stays() {
+        let link = room("dangling").join("a");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let why = make(&[on(&link)]).unwrap_err().why;
+        assert!(why.contains("choose another") && link.is_symlink(), "{why}");
+    }
+
+    #[test]
+    fn links_lead_to_one_file() {
+        let room = room("links");
+        let [file, soft, hard, other] = ["a", "b", "c", "d"].map(|name| room.join(name));
+        fs::write(&file, "").unwrap();
+        fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink("a", &soft).unwrap();
+        fs::hard_link(&file, &hard).unwrap();
+        assert!([&file, &soft, &hard].iter().all(|link| is_same(&file, link)));
+        assert!(!is_same(&file, &other) && !is_same(&room.join("x"), &room.join("y")), "what is not there is not one");
     }
 }
