@@ -59,6 +59,7 @@ pub const CASES: &[Case] = &[
     passes("boot::the_lower_half_is_off"),
     passes("boot::registers_are_what_the_regime_says"),
     passes("boot::a_load_far_from_all_memory_faults_where_the_walk_ends").on("::max"),
+    passes("boot::registers_are_mapped_once_as_device_memory"),
     panics("boot::a_stack_overflow_hits_the_guard", "guard").on("neoverse-n1"),
     panics("boot::a_panic_says_where", "on purpose").on("::max"),
     panics("boot::a_wild_load_names_its_window", "8: vmemmap").on("neoverse-n1"),

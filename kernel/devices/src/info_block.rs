@@ -202,6 +202,9 @@ impl InfoBlock {
         if block.iter().all(|&byte| byte == 0) {
             return Ok(Found::Blank);
         }
+        if let Some(offset) = behind_zeros(block) {
+            return Err(Error::Used { offset });
+        }
         let made = Self::decode(block)?;
         made.fits(wanted).map(|()| Found::Ours(made))
     }
@@ -274,6 +277,11 @@ impl InfoBlock {
         }
         Ok(())
     }
+}
+
+/// Where something lies in a block that begins with zeros.
+fn behind_zeros(block: &[u8; BLOCK_BYTES]) -> Option<usize> {
+    block.iter().position(|&byte| byte != 0).filter(|&offset| offset >= MAGIC.len())
 }
 
 fn u32_at(block: &[u8; BLOCK_BYTES], offset: usize) -> u32 {

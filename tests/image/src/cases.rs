@@ -25,6 +25,7 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "boot::the_lower_half_is_off" => boot::lower_half_is_off(),
         "boot::registers_are_what_the_regime_says" => boot::registers(boot),
         "boot::a_load_far_from_all_memory_faults_where_the_walk_ends" => boot::load_far_away(&world()),
+        "boot::registers_are_mapped_once_as_device_memory" => boot::registers_are_device_memory(&mut world()),
         "boot::a_stack_overflow_hits_the_guard" => boot::overflow_the_stack(),
         "boot::a_panic_says_where" => panic!("on purpose"),
         "boot::a_wild_load_names_its_window" | "boot::a_fault_shows_the_walk" => boot::load_wildly(boot),

@@ -1,12 +1,13 @@
 //! What boot leaves behind.
 
 use aarch64_cpu::registers::{MAIR_EL1, Readable, SCTLR_EL1, TCR_EL1};
-use kernel::boot::BootInfo;
 use kernel::boot::image::Part;
+use kernel::boot::{BootInfo, DeviceTree};
 use kernel::exceptions::probe;
 use kernel::exceptions::syndrome::FaultKind;
+use kernel::window;
 use vmemmap::addr::{Pfn, PhysAddr, VirtAddr};
-use vmemmap::descriptor::Descriptor;
+use vmemmap::descriptor::{Attributes, Descriptor};
 use vmemmap::granule::{Granule, GranuleSize, Level};
 use vmemmap::meta::StructPage;
 use vmemmap::regime::MAIR;
@@ -27,6 +28,21 @@ pub fn ram_has_struct_pages<M: Machine>(world: &World<M>) {
     }
     let device = Pfn::containing(world.device.start(), shift);
     assert!(!world.map.is_valid(device), "device memory is not valid before it is added");
+}
+
+/// Registers are mapped as device memory, once; what no table can show is refused.
+pub fn registers_are_device_memory<M: Machine>(world: &mut World<M>) {
+    const BYTES: u64 = 24;
+    let start = DeviceTree::again(world.boot).fw_cfg().expect("QEMU's virt has fw_cfg");
+    let mapped = window::registers(&mut world.map, start, BYTES).expect("there is room");
+    let va = VirtAddr::new(mapped.as_ptr().addr() as u64);
+    let walk = world.map.tables().walk(va);
+    let (step, frame) = walk.translation().expect("it is mapped");
+    assert_eq!(frame, start);
+    assert_eq!(Attributes::from_bits(step.descriptor.bits()).index(), Attributes::DEVICE.index());
+    assert_eq!(window::registers(&mut world.map, start, BYTES).ok(), Some(mapped), "they are mapped once");
+    let beyond = PhysAddr::new(1 << world.boot.pa_bits());
+    assert!(window::registers(&mut world.map, beyond, BYTES).is_err());
 }
 
 /// Visits every leaf under the root.
