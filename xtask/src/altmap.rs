@@ -75,15 +75,8 @@ impl Altmap {
     }
 
     fn range(&self) -> Result<PhysRange, Stop> {
-        for (name, value, least) in [("--size", self.size, SUBSECTION_BYTES), ("--base", self.base, 0)] {
-            if value < least || value % SUBSECTION_BYTES != 0 {
-                let below = (value - value % SUBSECTION_BYTES).max(least);
-                let above = value.checked_next_multiple_of(SUBSECTION_BYTES).unwrap_or(below);
-                let nearest = if value.abs_diff(below) < above.abs_diff(value) { below } else { above.max(least) };
-                let rule = "hot-plug works in multiples of 2 MiB";
-                return Err(Stop::refused(format!("{name} {value:#x}: {rule}; {nearest:#x} would do")));
-            }
-        }
+        size::whole_subsections("--size", self.size, 1)?;
+        size::whole_subsections("--base", self.base, 0)?;
         PhysRange::new(PhysAddr::new(self.base), self.size).ok_or_else(|| self.too_high())
     }
 
@@ -319,7 +312,7 @@ impl Cost {
 }
 
 /// The pages of vmemmap at both ends of `range` that describe memory of others too.
-fn edges(layout: &Layout, range: PhysRange) -> (Option<Stretch>, Option<Stretch>) {
+pub fn edges(layout: &Layout, range: PhysRange) -> (Option<Stretch>, Option<Stretch>) {
     let (va, page) = (layout.pages(range), layout.granule().bytes());
     let edge = |va| Stretch { va, leaf: Leaf::PAGE, count: 1 };
     let (first, last) = (va.start().align_down(page), va.end().align_down(page));

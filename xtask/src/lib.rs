@@ -6,7 +6,7 @@
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
 //! - `live`: a machine that stays, and a talk with it
-//! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `altmap`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
+//! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `altmap`, `bench`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
 
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 mod altmap;
 mod attach;
+mod bench;
 pub mod build;
 mod check;
 mod decode;
@@ -102,6 +103,8 @@ enum Command {
     Altmap(altmap::Altmap),
     /// Say a descriptor in words
     Decode(decode::Decode),
+    /// Count what an add and a removal cost, beside Linux and against budgets and docs/bench
+    Bench(bench::Bench),
     /// Cut an address into the steps of its walk; with a held machine, show the entries
     Walk(walk::Walk),
 }
@@ -121,6 +124,7 @@ impl Command {
             Self::Mutants(mutants) => mutants.run(),
             Self::Altmap(altmap) => altmap.run(),
             Self::Decode(decode) => decode.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Walk(walk) => walk.run(),
         }
     }

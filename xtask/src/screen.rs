@@ -295,7 +295,7 @@ pub fn failed(failures: &[&str]) -> Vec<String> {
 }
 
 /// Cuts a text between its words into lines that fit behind a row's name.
-fn wrap(text: &str) -> Vec<String> {
+pub fn wrap(text: &str) -> Vec<String> {
     const MOST: usize = COLUMNS - 10;
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -1,5 +1,9 @@
 //! Sizes, addresses and descriptors as people write them.
 
+use vmemmap::granule::SUBSECTION_BYTES;
+
+use crate::status::Stop;
+
 const UNITS: [(char, u32); 4] = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
 
 /// Bytes of `256M`, `4G`, `1T`, `4096` or `0x100000000`.
@@ -26,6 +30,19 @@ pub fn human(bytes: u64) -> String {
         Some(&(unit, shift)) => format!("{} {unit}iB", bytes >> shift),
         None => format!("{bytes} bytes"),
     }
+}
+
+/// Refuses a size or an address in which hot-plug does not work, or one below `least` sub-sections.
+pub fn whole_subsections(name: &str, value: u64, least: u64) -> Result<(), Stop> {
+    let least = least * SUBSECTION_BYTES;
+    if value >= least && value.is_multiple_of(SUBSECTION_BYTES) {
+        return Ok(());
+    }
+    let below = (value - value % SUBSECTION_BYTES).max(least);
+    let above = value.checked_next_multiple_of(SUBSECTION_BYTES).unwrap_or(below);
+    let nearest = if value.abs_diff(below) < above.abs_diff(value) { below } else { above.max(least) };
+    let rule = "hot-plug works in multiples of 2 MiB";
+    Err(Stop::refused(format!("{name} {value:#x}: {rule}; {nearest:#x} would do")))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tests::{CASES, Case, Ends};
 use xtask::{Boot, Image, Job, Run, Status, build, shell};
 
+mod bench;
 mod commands;
 mod devices;
 mod gdb;
@@ -44,6 +45,7 @@ fn main() {
     let boots = CONFIGURATIONS.iter().flat_map(|machine| CASES.iter().filter_map(|case| boot_trial(*machine, case)));
     let trials = boots
         .chain(machines::trials())
+        .chain(bench::trials())
         .chain(commands::trials())
         .chain(devices::trials())
         .chain(live::trials())
