@@ -24,6 +24,7 @@ use clap::Args;
 use crate::device::names;
 use crate::job::Job;
 use crate::line::{Boot, shell};
+use crate::machine::Leftovers;
 use crate::screen::{plural, row};
 use crate::status::{Status, Stop};
 use crate::tool::Tool;
@@ -96,9 +97,8 @@ impl Live {
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
         build::images(&[boot.image])?;
         machine::catch_interrupts();
-        let served = self.serve(&boot, input);
-        let _ = boot.live.as_ref().map(std::fs::remove_file);
-        served
+        let _socket = Leftovers(boot.live.iter().cloned().collect());
+        self.serve(&boot, input)
     }
 
     fn serve(&self, boot: &Boot, mut input: Input) -> Result<Status, Stop> {

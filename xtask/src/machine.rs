@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,19 @@ pub enum Heard {
     Nothing,
     /// It is closed: QEMU is gone, or about to be.
     Closed,
+}
+
+/// Files that are removed when this is dropped: those that a machine leaves, its monitor's socket for one.
+#[derive(Debug, Default)]
+pub struct Leftovers(pub Vec<PathBuf>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // One that QEMU did not come to make is not there.
+            let _ = std::fs::remove_file(file);
+        }
+    }
 }
 
 /// QEMU's process; killed when dropped.

@@ -271,7 +271,10 @@ impl Machine {
                     exit(67);
                 }
                 "dies" => std::process::abort(),
-                _ => {
+                broken => {
+                    if broken == "slow" {
+                        std::thread::sleep(std::time::Duration::from_millis(300));
+                    }
                     self.serve();
                     live(&json!({ "event": "synced", "number": rest.parse::<u64>().unwrap() }));
                 }
@@ -299,13 +302,19 @@ impl Machine {
                 let event = if hold { "held" } else { "released" };
                 live(&json!({ "event": event, "base": format!("{base:#x}"), "size": region.size }));
             }
-            None => live(&json!({ "event": "error", "why": "no region is there" })),
+            None => {
+                let place = base.map_or("is there".to_owned(), |base| format!("at {base:#x}"));
+                live(&json!({ "event": "error", "why": format!("no region {place}") }));
+            }
         }
     }
 
     fn show(&self) {
         let region = |(base, region): (&u64, &Region)| json!({ "device": region.device, "source": "it", "base": format!("{base:#x}"), "size": region.size, "holders": region.holders });
-        let ranges: Vec<_> = self.regions.iter().map(region).collect();
+        let mut ranges: Vec<_> = self.regions.iter().map(region).collect();
+        if self.broken == "ledger" {
+            ranges.push(region((&0x1000, &Region { size: 0x1000, ..Region::default() })));
+        }
         live(&json!({ "event": "shown", "ranges": ranges, "frames_free": 9, "tables": 3 }));
     }
 

@@ -1,0 +1,59 @@
+//! The edges of a session: how it ends, what is refused before it begins, and what is told once.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
+
+use libtest_mimic::Failed;
+
+use crate::{Case, PLAIN, command, room, sockets};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "random_lives_fail_where_the_kernel_lists_what_its_events_do_not_make",
+        broken: "ledger",
+        script: "random 5",
+        status: 1,
+        says: &["error: line 1: random 5: the kernel lists [0x1000+0x1000 held 0"],
+        ..PLAIN
+    },
+    Case {
+        name: "nothing_comes_after_a_quit",
+        script: "quit\n# so far\nshow",
+        status: 1,
+        says: &["PASS", "error: line 3: show: the machine has ended before"],
+        ..PLAIN
+    },
+    Case {
+        name: "what_goes_goes_in_blocks",
+        flags: "--device virtio-mem,max=4G,block=4M",
+        script: "plug 8M\n! unplug 2M\nunplug 8M",
+        says: &["failed    as it must: 0x200000 bytes are no multiple of the device's blocks of 4 MiB", "PASS"],
+        ..PLAIN
+    },
+    Case {
+        name: "what_is_on_its_way_comes_before_a_reset",
+        script: "plug 512M &\nreset",
+        says: &["live> reset", "added", "added", "ready", "PASS      2 ranges added"],
+        ..PLAIN
+    },
+];
+
+/// As `cargo xtask live .. | head -1` does.
+pub fn a_reader_that_goes_away_ends_us_quietly() -> Result<(), Failed> {
+    let room = room("pipe")?;
+    let script = "show\n".repeat(1000);
+    // A script as long as that is no constant.
+    let case = Case { script: script.leak(), ..PLAIN };
+    let mut child = command(&case, &room)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut first)?;
+    let ended = child.wait()?;
+    let mut complaint = String::new();
+    child.stderr.take().ok_or("no stderr")?.read_to_string(&mut complaint)?;
+    let left = sockets(&room)?;
+    let _ = std::fs::remove_dir_all(&room);
+    if (ended.code(), complaint.as_str(), left) == (Some(141), "", 0) {
+        return Ok(());
+    }
+    Err(format!("{ended}, {left} sockets left, first {first:?}\n{complaint}").into())
+}
