@@ -51,7 +51,7 @@ pub struct Live {
     /// Show the kernel's log, and each event of `random`
     #[arg(long, short)]
     verbose: bool,
-    /// Stop QEMU if a command takes longer than this many seconds
+    /// Stop QEMU if a command, all steps of `random` together, takes longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time_limit: u64,
 }

@@ -264,7 +264,7 @@ const CASES: &[Case] = &[
         broken: "hangs",
         script: "plug 2M",
         status: 4,
-        says: &["error: the kernel did not answer within 1s, QEMU was stopped"],
+        says: &["error: the command did not end within 1s, QEMU was stopped"],
         ..PLAIN
     },
     Case {

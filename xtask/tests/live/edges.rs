@@ -9,6 +9,34 @@ use crate::{Case, PLAIN, command, room, sockets};
 
 pub const CASES: &[Case] = &[
     Case {
+        name: "the_time_limit_is_for_one_command",
+        flags: "--time-limit 1",
+        broken: "slow",
+        script: "show\nshow\nshow\nshow\nquit",
+        says: &["PASS"],
+        ..PLAIN
+    },
+    Case {
+        name: "the_time_limit_is_for_all_steps_of_random_together",
+        flags: "--time-limit 1",
+        broken: "slow",
+        script: "random 8",
+        status: 4,
+        says: &["error: the command did not end within 1s, QEMU was stopped"],
+        ..PLAIN
+    },
+    Case {
+        name: "dimms_have_no_more_than_their_slots_may",
+        flags: "--device pc-dimm,max=1G",
+        script: "plug 512M\n! plug 1G\nplug 512M\n! plug 2M\nunplug dimm0\nplug 512M\nquit",
+        says: &[
+            "pc-dimm has room for 1 GiB, of which 512 MiB are left: plug at most that",
+            "pc-dimm has room for 1 GiB, of which 0 bytes are left: plug at most that",
+            "PASS      3 ranges added",
+        ],
+        ..PLAIN
+    },
+    Case {
         name: "random_lives_fail_where_the_kernel_lists_what_its_events_do_not_make",
         broken: "ledger",
         script: "random 5",
