@@ -1,5 +1,6 @@
 //! Runs QEMU: streams its console, keeps the time limit, and says how the run ended.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -89,11 +90,13 @@ pub struct Qemu {
     keyboard: Option<ChildStdin>,
     console: Receiver<String>,
     complaints: Receiver<String>,
+    /// Those that hold its memory, locked.
+    _files: Vec<File>,
 }
 
 impl Qemu {
     pub fn start(boot: &Boot) -> Result<Self, Stop> {
-        boot.prepare()?;
+        let files = boot.prepare()?;
         let words = boot.line();
         let mut command = Command::new(&words[0]);
         let stdin = if boot.live.is_some() { Stdio::piped() } else { Stdio::null() };
@@ -105,7 +108,7 @@ impl Qemu {
         let mut child = command.spawn().map_err(|error| Stop::machine(format!("cannot run {QEMU}: {error}")))?;
         let (console, complaints) = (lines_of(child.stdout.take()), lines_of(child.stderr.take()));
         let keyboard = child.stdin.take();
-        Ok(Self { child, keyboard, console, complaints })
+        Ok(Self { child, keyboard, console, complaints, _files: files })
     }
 
     /// Says a line to the kernel. Who listens no more is heard to be gone soon.

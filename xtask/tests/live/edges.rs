@@ -64,6 +64,13 @@ pub const CASES: &[Case] = &[
         says: &["live> reset", "added", "added", "ready", "PASS      2 ranges added"],
         ..PLAIN
     },
+    Case {
+        name: "a_file_is_locked_as_long_as_qemu_runs",
+        flags: "--device virtio-mem,max=1G,file=memory",
+        script: "plug 2M",
+        says: &["PASS"],
+        ..PLAIN
+    },
 ];
 
 /// As `cargo xtask live .. | head -1` does.

@@ -46,6 +46,7 @@ pub fn main(words: &[String]) {
         return;
     }
     let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1).cloned().unwrap_or_default();
+    locked(words);
     let machine = Arc::new(Mutex::new(Machine::new(words, &after("-append"))));
     let socket = after("-qmp").trim_start_matches("unix:").split(',').next().unwrap_or_default().to_owned();
     let listener = UnixListener::bind(socket).expect("the monitor's socket is free");
@@ -54,6 +55,14 @@ pub fn main(words: &[String]) {
     machine.lock().unwrap().boot();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         machine.lock().unwrap().console(&line);
+    }
+}
+
+/// Whoever runs us holds the files that hold memory.
+fn locked(words: &[String]) {
+    for file in words.iter().filter_map(|word| word.split("mem-path=").nth(1)?.split(',').next()) {
+        let taken = std::fs::File::open(file).expect("a file").try_lock().is_err();
+        assert!(taken, "{file} is not locked");
     }
 }
 
