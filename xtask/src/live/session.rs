@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::command::Command;
+use super::command::{Command, short};
 use super::event::{self, Event, Region, Told};
 use super::ledger::Ledger;
 use super::monitor::Monitor;
@@ -152,7 +152,8 @@ impl<'a> Session<'a> {
 
     fn number(&self, name: &str) -> Result<usize, Failure> {
         let names = &self.screen.names;
-        let unknown = || Failure::command(format!("there is no device {name:?}: there are {}", names.join(", ")));
+        let unknown =
+            || Failure::command(format!("there is no device {:?}: there are {}", short(name), names.join(", ")));
         names.iter().position(|known| known == name).ok_or_else(unknown)
     }
 
@@ -221,7 +222,8 @@ impl<'a> Session<'a> {
     }
 
     fn unplug_dimm(&mut self, name: &str, waits: bool) -> Result<(), Failure> {
-        let unknown = || Failure::command(format!("there is no DIMM {name}: there are [{}]", self.dimms.names()));
+        let unknown =
+            || Failure::command(format!("there is no DIMM {}: there are [{}]", short(name), self.dimms.names()));
         let bytes = self.dimms.bytes_of(name).ok_or_else(unknown)?;
         let number = self.pluggable(Some(Kind::PcDimm.name()))?;
         self.monitor.ask_back(name)?;

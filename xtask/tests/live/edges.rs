@@ -65,6 +65,25 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "a_script_is_read_before_the_machine_starts",
+        broken: "refused",
+        script: "show\n\n! plugg 1G\nquit",
+        status: 2,
+        says: &["error: line 3: ! plugg 1G: there is no command \"plugg\": `help` lists them"],
+        never: &["no 16k"],
+        ..PLAIN
+    },
+    Case {
+        name: "a_word_that_never_ends_is_cut",
+        script: "read xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        status: 1,
+        says: &[
+            "error: line 1: read xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..: there is no device \"xxxx",
+            "x..\": there are virtio-mem",
+        ],
+        ..PLAIN
+    },
+    Case {
         name: "a_file_is_locked_as_long_as_qemu_runs",
         flags: "--device virtio-mem,max=1G,file=memory",
         script: "plug 2M",
