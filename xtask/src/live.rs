@@ -46,7 +46,7 @@ pub struct Live {
     #[arg(long)]
     json: bool,
     /// Print QEMU's command line and stop
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
     /// Show the kernel's log, and each event of `random`
     #[arg(long, short)]
@@ -103,13 +103,17 @@ impl Live {
 
     fn serve(&self, boot: &Boot, mut input: Input) -> Result<Status, Stop> {
         let names = names(&boot.job.devices());
-        let screen = Screen { json: self.json, verbose: self.verbose, quiet: false, prompted: false, names };
+        let screen =
+            Screen { json: self.json, verbose: self.verbose, quiet: false, prompted: false, asked: false, names };
         let mut session = Session::start(boot, screen, Duration::from_secs(self.time_limit))?;
         let talked = session.ready().and_then(|()| talk(&mut session, &mut input));
         match talked {
             Ok(Step::Kill) => {
+                let screen = session.screen.clone();
                 session.kill();
-                after(&mut input).map_or(Ok(Status::Pass), Err)
+                after(&mut input).map_or(Ok(()), Err)?;
+                screen.object(screen::killed);
+                Ok(Status::Pass)
             }
             Ok(Step::Quit | Step::On) => end(session.quit()?, boot, after(&mut input)),
             Err(stop) if stop.status == Status::Panic => {

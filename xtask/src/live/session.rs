@@ -15,6 +15,7 @@ use crate::device::{Device, Kind};
 use crate::line::Boot;
 use crate::machine::{Heard, Qemu};
 use crate::outcome::Run;
+use crate::screen::row;
 use crate::size::human;
 use crate::status::{Status, Stop};
 
@@ -247,7 +248,18 @@ impl<'a> Session<'a> {
     /// A word to the kernel, and its answer.
     fn tell(&mut self, line: &str, waits: bool) -> Result<(), Failure> {
         self.qemu.say(line);
-        self.settle(&Wish::Answer, waits)
+        if !waits {
+            return Ok(());
+        }
+        self.screen.asked = true;
+        let heard = self.sync();
+        self.screen.asked = false;
+        let events = heard?;
+        let told = judge(&Wish::Answer, &events);
+        for why in others(&events, told.as_ref().err()) {
+            self.screen.say(&row("kernel", why));
+        }
+        told.map_err(Failure::command)
     }
 
     /// The same as [`settle`](Self::settle) of what a device was asked to have. What did not come true is not asked any
@@ -409,6 +421,13 @@ const fn books(event: &Event) -> Option<(u64, u64, i64)> {
         Event::End { added, removed, frames_difference } => Some((*added, *removed, *frames_difference)),
         _ => None,
     }
+}
+
+/// What the kernel could not do of earlier words; `ours`, of the last, is told as the command's failure.
+fn others<'a>(events: &'a [Event], ours: Option<&String>) -> impl Iterator<Item = &'a String> {
+    let errors = events.iter().filter_map(|event| if let Event::Error { why } = event { Some(why) } else { None });
+    let count = errors.clone().count() - usize::from(ours.is_some());
+    errors.take(count)
 }
 
 /// A word to the kernel with an address.

@@ -84,6 +84,42 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case {
+        name: "json_of_a_killed_machine_ends_with_an_object",
+        flags: "--json",
+        script: "plug 2M\nkill",
+        says: &[r#"{"command":"kill"}"#, r#"{"schema_version":1,"result":"killed"}"#],
+        ..PLAIN
+    },
+    Case {
+        name: "a_command_line_of_qemu_is_no_json",
+        flags: "--json --dry-run",
+        status: 2,
+        says: &[
+            r#"{"schema_version":1,"result":"refused","error":"the argument '--json' cannot be used with '--dry-run'"#,
+        ],
+        ..PLAIN
+    },
+    Case {
+        name: "what_the_kernel_refuses_is_told_once",
+        script: "! hold\nhold",
+        status: 1,
+        says: &["failed    as it must: no region is there", "error: line 2: hold: no region is there"],
+        never: &["kernel    no region"],
+        ..PLAIN
+    },
+    Case {
+        name: "what_the_kernel_refuses_of_an_earlier_command_is_told_too",
+        script: "hold &\n! hold 0x5000\nhold &\nplug 2M\nshow",
+        says: &[
+            "kernel    no region is there",
+            "failed    as it must: no region at 0x5000",
+            "live> plug 2M",
+            "kernel    no region is there",
+            "PASS",
+        ],
+        ..PLAIN
+    },
+    Case {
         name: "a_file_is_locked_as_long_as_qemu_runs",
         flags: "--device virtio-mem,max=1G,file=memory",
         script: "plug 2M",
