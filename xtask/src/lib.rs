@@ -8,6 +8,7 @@
 //! - `live`: a machine that stays, and a talk with it
 //! - `qemu`, `gdb`, `test`, `mutants`, `fuzz`, `miri`, `altmap`, `bench`, `decode`, `walk`: the commands; `nightly`, `qmp`, `symbols`, `size`: their helpers
 
+use std::any::Any;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -130,9 +131,31 @@ impl Command {
     }
 }
 
-/// Reads the command line, runs it, and says in one line what went wrong.
+/// Reads the command line, runs it, and says in one line what went wrong. Where nobody reads what we print any more, it
+/// ends quietly, by the way of all panics: QEMU and its files go.
 #[must_use]
 pub fn main() -> ExitCode {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_broken_pipe(panic.payload()) {
+            told(panic);
+        }
+    }));
+    std::panic::catch_unwind(run_command).unwrap_or_else(|panic| {
+        if is_broken_pipe(&*panic) { ExitCode::from(BROKEN_PIPE) } else { std::panic::resume_unwind(panic) }
+    })
+}
+
+/// The exit status of a program that SIGPIPE ends, as shells tell it.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Whether `print!` panicked because nobody reads.
+fn is_broken_pipe(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.is_some_and(|text| text.starts_with("failed printing to ") && text.contains("Broken pipe"))
+}
+
+fn run_command() -> ExitCode {
     let done = match Cli::try_parse() {
         Ok(cli) => cli.command.run(),
         Err(error) if error.use_stderr() => Err(Stop::refused(one_line(&error))),

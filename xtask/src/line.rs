@@ -1,5 +1,6 @@
 //! QEMU's command line.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::build::{TARGET, target_directory};
@@ -77,13 +78,18 @@ impl Boot {
         Self { live: Some(qmp), ..Self::main_job(Job { live: true, ..job }) }
     }
 
-    /// Makes the files that QEMU's command line names and that are not there yet.
+    /// Makes the files that QEMU's command line names and that are not there yet. Returns those that hold device memory:
+    /// they are this machine's until they are dropped.
     ///
     /// # Errors
-    /// A file that holds device memory can't be what it must be, or the image for the flash can't be written.
-    pub fn prepare(&self) -> Result<(), Stop> {
-        device::file::make(&self.job.devices())?;
-        if self.boots_from_flash() { flash::make(&self.image.path()) } else { Ok(()) }
+    /// A file that holds device memory can't be what it must be, or is another machine's, or the image for the flash
+    /// can't be written.
+    pub fn prepare(&self) -> Result<Vec<File>, Stop> {
+        let files = device::file::make(&self.job.devices())?;
+        if self.boots_from_flash() {
+            flash::make(&self.image.path())?;
+        }
+        Ok(files)
     }
 
     fn boots_from_flash(&self) -> bool {

@@ -24,12 +24,13 @@ use clap::Args;
 use crate::device::names;
 use crate::job::Job;
 use crate::line::{Boot, shell};
+use crate::machine::Leftovers;
 use crate::screen::{plural, row};
 use crate::status::{Status, Stop};
 use crate::tool::Tool;
 use crate::{build, machine, qemu, setup};
 use command::{Command, HELP, Line};
-use input::{Input, Next, Numbered};
+use input::{Input, Next, Said};
 use screen::Screen;
 use session::{Ended, Session};
 
@@ -45,12 +46,12 @@ pub struct Live {
     #[arg(long)]
     json: bool,
     /// Print QEMU's command line and stop
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     dry_run: bool,
     /// Show the kernel's log, and each event of `random`
     #[arg(long, short)]
     verbose: bool,
-    /// Stop QEMU if a command takes longer than this many seconds
+    /// Stop QEMU if a command, all steps of `random` together, takes longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time_limit: u64,
 }
@@ -96,20 +97,23 @@ impl Live {
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
         build::images(&[boot.image])?;
         machine::catch_interrupts();
-        let served = self.serve(&boot, input);
-        let _ = boot.live.as_ref().map(std::fs::remove_file);
-        served
+        let _socket = Leftovers(boot.live.iter().cloned().collect());
+        self.serve(&boot, input)
     }
 
     fn serve(&self, boot: &Boot, mut input: Input) -> Result<Status, Stop> {
         let names = names(&boot.job.devices());
-        let screen = Screen { json: self.json, verbose: self.verbose, quiet: false, prompted: false, names };
+        let screen =
+            Screen { json: self.json, verbose: self.verbose, quiet: false, prompted: false, asked: false, names };
         let mut session = Session::start(boot, screen, Duration::from_secs(self.time_limit))?;
         let talked = session.ready().and_then(|()| talk(&mut session, &mut input));
         match talked {
             Ok(Step::Kill) => {
+                let screen = session.screen.clone();
                 session.kill();
-                after(&mut input).map_or(Ok(Status::Pass), Err)
+                after(&mut input).map_or(Ok(()), Err)?;
+                screen.object(screen::killed);
+                Ok(Status::Pass)
             }
             Ok(Step::Quit | Step::On) => end(session.quit()?, boot, after(&mut input)),
             Err(stop) if stop.status == Status::Panic => {
@@ -124,13 +128,13 @@ impl Live {
 
 /// Does what the input says, until it ends.
 fn talk(session: &mut Session<'_>, input: &mut Input) -> Result<Step, Stop> {
-    while let Some((number, text)) = wait(session, input)? {
-        match say(session, text.trim(), input.is_terminal()) {
+    while let Some(said) = wait(session, input)? {
+        match say(session, &said, input.is_terminal()) {
             Ok(Step::On) => {}
             Ok(step) => return Ok(step),
             Err(Failure::Command(_)) if input.is_terminal() => {}
             Err(Failure::Command(why)) => {
-                return Err(Stop { status: Status::Fail, why: format!("line {number}: {}: {why}", text.trim()) });
+                return Err(Stop { status: Status::Fail, why: format!("{}: {why}", said.words()) });
             }
             Err(Failure::Session(stop)) => return Err(stop),
         }
@@ -139,15 +143,16 @@ fn talk(session: &mut Session<'_>, input: &mut Input) -> Result<Step, Stop> {
 }
 
 /// The next line; nothing where there is none any more. While nobody types, the kernel may say something.
-fn wait(session: &mut Session<'_>, input: &mut Input) -> Result<Option<Numbered>, Stop> {
+fn wait(session: &mut Session<'_>, input: &mut Input) -> Result<Option<Said>, Stop> {
     session.screen.prompted = input.is_terminal();
     input.prompt();
     loop {
         match input.next() {
-            Next::Line(line) => {
+            Next::Line(said) => {
                 session.screen.prompted = false;
-                return Ok(Some(line));
+                return Ok(Some(said));
             }
+            Next::Empty => input.prompt(),
             Next::Nothing if session.hear()?.is_some() => input.prompt(),
             Next::Nothing => {}
             Next::End => return Ok(None),
@@ -156,18 +161,14 @@ fn wait(session: &mut Session<'_>, input: &mut Input) -> Result<Option<Numbered>
 }
 
 /// Does one line. What fails is shown to whoever types; a script ends with it.
-fn say(session: &mut Session<'_>, text: &str, typed: bool) -> Result<Step, Failure> {
-    let parsed = command::line(text).map_err(Failure::Command);
-    if !matches!(parsed, Ok(None)) {
-        session.screen.command(text, !typed);
-    }
-    let done = match parsed {
-        Ok(None) => return Ok(Step::On),
-        Ok(Some(line)) => perform(session, &line, text),
-        Err(failure) => Err(failure),
+fn say(session: &mut Session<'_>, said: &Said, typed: bool) -> Result<Step, Failure> {
+    session.screen.command(&said.text, !typed);
+    let done = match &said.line {
+        Ok(line) => perform(session, line, &said.text),
+        Err(why) => Err(Failure::command(why)),
     };
     if let (Err(Failure::Command(why)), true) = (&done, typed) {
-        session.screen.failed(text, why, false);
+        session.screen.failed(&said.text, why, false);
     }
     done
 }
@@ -192,13 +193,8 @@ fn after(input: &mut Input) -> Option<Stop> {
     if input.is_terminal() {
         return None;
     }
-    while let Next::Line((number, text)) = input.next() {
-        if !matches!(command::line(&text), Ok(None)) {
-            let why = format!("line {number}: {}: the machine has ended before", text.trim());
-            return Some(Stop { status: Status::Fail, why });
-        }
-    }
-    None
+    let Next::Line(said) = input.next() else { return None };
+    Some(Stop { status: Status::Fail, why: format!("{}: the machine has ended before", said.words()) })
 }
 
 /// Says how a session ended that was told to.

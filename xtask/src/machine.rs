@@ -1,7 +1,9 @@
 //! Runs QEMU: streams its console, keeps the time limit, and says how the run ended.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,6 +70,19 @@ pub enum Heard {
     Closed,
 }
 
+/// Files that are removed when this is dropped: those that a machine leaves, its monitor's socket for one.
+#[derive(Debug, Default)]
+pub struct Leftovers(pub Vec<PathBuf>);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // One that QEMU did not come to make is not there.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
 /// QEMU's process; killed when dropped.
 pub struct Qemu {
     child: Child,
@@ -75,11 +90,13 @@ pub struct Qemu {
     keyboard: Option<ChildStdin>,
     console: Receiver<String>,
     complaints: Receiver<String>,
+    /// Those that hold its memory, locked.
+    _files: Vec<File>,
 }
 
 impl Qemu {
     pub fn start(boot: &Boot) -> Result<Self, Stop> {
-        boot.prepare()?;
+        let files = boot.prepare()?;
         let words = boot.line();
         let mut command = Command::new(&words[0]);
         let stdin = if boot.live.is_some() { Stdio::piped() } else { Stdio::null() };
@@ -91,7 +108,7 @@ impl Qemu {
         let mut child = command.spawn().map_err(|error| Stop::machine(format!("cannot run {QEMU}: {error}")))?;
         let (console, complaints) = (lines_of(child.stdout.take()), lines_of(child.stderr.take()));
         let keyboard = child.stdin.take();
-        Ok(Self { child, keyboard, console, complaints })
+        Ok(Self { child, keyboard, console, complaints, _files: files })
     }
 
     /// Says a line to the kernel. Who listens no more is heard to be gone soon.

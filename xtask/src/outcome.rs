@@ -100,8 +100,15 @@ fn too_high(boot: &Boot) -> Stop {
     Stop::refused(format!("QEMU can't hold {range}: that is too high; {lower}"))
 }
 
+/// What QEMU says of a device, without the words of our command line that it repeats before.
+fn without_device(complaint: &str) -> &str {
+    let of_device = complaint.starts_with("-device ") || complaint.starts_with("-object ");
+    complaint.split_once(": ").filter(|_| of_device).map_or(complaint, |(_, why)| why)
+}
+
 /// QEMU's own refusals that come from our flags, with what to do.
 fn explain(complaint: &str, boot: &Boot) -> Stop {
+    let complaint = without_device(complaint);
     let (cpu, range, smaller) = (&boot.job.cpu, boot.job.highest().words(), boot.job.lower());
     let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
     let window = boot.job.window();
@@ -201,10 +208,7 @@ mod tests {
             assert!(status == Status::Refused && why.contains(says), "{why}");
         }
         for (complaint, says) in [
-            (
-                "-device pc-dimm: can't add memory device [0x1:0x2], usable range for memory devices [..]",
-                "at or above 0x200000000",
-            ),
+            ("can't add memory device [0x1:0x2], usable range for memory devices [..]", "at or above 0x200000000"),
             ("not enough space, currently 0x0 in use of total space for memory devices 0x7f0000000", "leave at= away"),
             ("address range conflicts with memory device id='vm'", "that do not meet"),
             ("could not find position in guest address space for memory device", "finds no place among"),
@@ -214,6 +218,17 @@ mod tests {
         ] {
             let Stop { status, why } = ended(1 << 8, "", complaint);
             assert!(status == Status::Refused && why.contains(says) && why.contains(complaint), "{why}");
+        }
+        for (complaint, says) in [
+            (
+                "-device virtio-mem-pci,id=virtio-mem.1,addr=0x2: address range conflicts with memory",
+                " (address range conflicts",
+            ),
+            ("-object memory-backend-ram,id=a: no: luck", "at once: no: luck"),
+            ("smbios: no luck", "at once: smbios: no luck"),
+        ] {
+            let why = ended(1 << 8, "", complaint).why;
+            assert!(why.contains(says) && !why.contains("id="), "{why}");
         }
         assert!(ended(9, "", "").why.contains("signal: 9"));
     }

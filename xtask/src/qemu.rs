@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::job::Job;
 use crate::line::{Boot, shell};
-use crate::machine;
+use crate::machine::{self, Leftovers};
 use crate::outcome::Run;
 use crate::report::{SCHEMA_VERSION, Told};
 use crate::screen::{self, Shown};
@@ -77,15 +77,14 @@ impl Qemu {
         };
         let mut saved = None;
         let limit = Duration::from_secs(self.time_limit);
+        let leftovers = Leftovers(boot.hold.iter().cloned().chain(self.hold.then(held_file)).collect());
         let run = machine::run(&boot, limit, |run| {
             self.hear(run, &shown);
             if run.console.last().is_some_and(|line| line == "@held") {
                 saved = shown.end(run, file.take());
             }
         })?;
-        for file in boot.hold.iter().chain(&[held_file()]).filter(|_| self.hold) {
-            let _ = std::fs::remove_file(file);
-        }
+        drop(leftovers);
         if !run.is_held() {
             saved = shown.end(&run, file);
         }

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+#[path = "live/edges.rs"]
+mod edges;
 #[path = "live/fake.rs"]
 mod fake;
 
@@ -17,7 +19,12 @@ struct Case {
     script: &'static str,
     status: i32,
     says: &'static [&'static str],
+    /// What it never prints.
+    never: &'static [&'static str],
 }
+
+/// A machine that does what it should.
+const PLAIN: Case = Case { name: "", flags: "", broken: "", script: "", status: 0, says: &[], never: &[] };
 
 const CASES: &[Case] = &[
     Case {
@@ -41,6 +48,7 @@ const CASES: &[Case] = &[
             "released",
             "PASS      3 ranges added, 3 ranges removed   books as before, difference 0 frames",
         ],
+        ..PLAIN
     },
     Case {
         name: "a_script_stops_at_the_first_command_that_fails_and_names_its_line",
@@ -53,6 +61,7 @@ const CASES: &[Case] = &[
             "refused   virtio-mem 0x10000000000 + 512 MiB   out of RAM",
             "error: line 3: plug 1G: nothing was added: out of RAM",
         ],
+        ..PLAIN
     },
     Case {
         name: "a_command_that_must_fail_and_does_not_fails",
@@ -61,6 +70,7 @@ const CASES: &[Case] = &[
         script: "! plug 1G\n",
         status: 1,
         says: &["error: line 1: ! plug 1G: it did not fail"],
+        ..PLAIN
     },
     Case {
         name: "what_can_not_be_asked_is_told_what_to_do",
@@ -69,12 +79,13 @@ const CASES: &[Case] = &[
         script: "",
         status: 2,
         says: &["size=0x200000 is no multiple of 1 GiB: choose size=0x40000000"],
+        ..PLAIN
     },
     Case {
         name: "commands_that_do_not_fit_their_device_fail",
         flags: "--device virtio-mem,max=1G --device ivshmem,size=2M --device virtio-mem,block=1G,max=1G",
         broken: "",
-        script: "! plug 2G\n! plug 1M\n! plug 2M ivshmem\n! plug 2M nvdimm\n! plug 2M at=4G\n! unplug 2M\n! plug 2M virtio-mem.1\n! unplug dimm0\n! hold\n! nonsense",
+        script: "! plug 2G\n! plug 1M\n! plug 2M ivshmem\n! plug 2M nvdimm\n! plug 2M at=4G\n! unplug 2M\n! plug 2M virtio-mem.1\n! unplug dimm0\n! hold\nhold",
         status: 1,
         says: &[
             "virtio-mem has room for 1 GiB, of which 1 GiB are left: plug at most that",
@@ -86,8 +97,9 @@ const CASES: &[Case] = &[
             "no multiple of the device's blocks of 1 GiB",
             "there is no DIMM dimm0",
             "as it must: no region is there",
-            "error: line 10: ! nonsense: there is no command \"nonsense\": `help` lists them",
+            "error: line 10: hold: no region is there",
         ],
+        ..PLAIN
     },
     Case {
         name: "dimms_are_plugged_held_and_ejected",
@@ -106,6 +118,7 @@ const CASES: &[Case] = &[
             "as it must: there is no DIMM dimm0: there are [dimm1]",
             "PASS      3 ranges added, 3 ranges removed",
         ],
+        ..PLAIN
     },
     Case {
         name: "commands_that_are_not_waited_for_are_served_with_the_next",
@@ -122,6 +135,7 @@ const CASES: &[Case] = &[
             "as it must: there is no DIMM dimm0",
             "PASS      3 ranges added, 3 ranges removed",
         ],
+        ..PLAIN
     },
     Case {
         name: "texts_are_kept_by_the_name_of_the_device",
@@ -130,6 +144,7 @@ const CASES: &[Case] = &[
         script: "plug 2M virtio-mem\nwrite virtio-mem two words\nread virtio-mem\nquit",
         status: 0,
         says: &["written   9 bytes at offset 0x80000 of virtio-mem", "read      virtio-mem   two words", "PASS"],
+        ..PLAIN
     },
     Case {
         name: "a_reset_brings_the_request_back",
@@ -138,6 +153,7 @@ const CASES: &[Case] = &[
         script: "plug 512M\nreset\nunplug all\nquit",
         status: 0,
         says: &["added", "live> reset", "added", "ready", "removed", "PASS      2 ranges added, 1 range removed"],
+        ..PLAIN
     },
     Case {
         name: "what_a_reset_does_not_bring_back_is_forgotten",
@@ -146,6 +162,7 @@ const CASES: &[Case] = &[
         script: "plug 1G\nhold\n! unplug all\nreset\nrandom 1 2\nquit",
         status: 0,
         says: &["kept", "live> reset", "ready", "the books agree", "PASS"],
+        ..PLAIN
     },
     Case {
         name: "a_killed_machine_ends_a_script",
@@ -154,6 +171,7 @@ const CASES: &[Case] = &[
         script: "plug 2M\nkill\n# the end",
         status: 0,
         says: &["live> kill"],
+        ..PLAIN
     },
     Case {
         name: "nothing_comes_after_a_kill",
@@ -162,6 +180,7 @@ const CASES: &[Case] = &[
         script: "kill\n\nshow",
         status: 1,
         says: &["error: line 3: show: the machine has ended before"],
+        ..PLAIN
     },
     Case {
         name: "random_lives_keep_the_books",
@@ -170,6 +189,7 @@ const CASES: &[Case] = &[
         script: "random 60 7\nquit",
         status: 0,
         says: &["random    60 steps of seed 7: ", "; the books agree", "PASS"],
+        ..PLAIN
     },
     Case {
         name: "random_lives_whose_books_differ_fail",
@@ -178,6 +198,7 @@ const CASES: &[Case] = &[
         script: "random 5",
         status: 1,
         says: &["error: line 1: random 5: virtio-mem: QEMU has "],
+        ..PLAIN
     },
     Case {
         name: "a_monitor_that_is_gone_is_said_to_be",
@@ -191,6 +212,7 @@ const CASES: &[Case] = &[
             "0 ranges",
             "PASS",
         ],
+        ..PLAIN
     },
     Case {
         name: "json_is_events_and_commands_and_nothing_else",
@@ -207,6 +229,7 @@ const CASES: &[Case] = &[
             r#"{"command":"! plug 3M","failed":"0x300000 bytes are no multiple"#,
             r#"{"event":"end","added":1,"removed":1,"frames_difference":0}"#,
         ],
+        ..PLAIN
     },
     Case {
         name: "json_of_a_script_that_fails_ends_with_an_object",
@@ -215,6 +238,7 @@ const CASES: &[Case] = &[
         script: "unplug 2M",
         status: 1,
         says: &[r#""result":"fail","error":"line 1: unplug 2M: virtio-mem was asked to have 0 bytes"#],
+        ..PLAIN
     },
     Case {
         name: "a_panic_is_told_with_its_backtrace",
@@ -223,6 +247,7 @@ const CASES: &[Case] = &[
         script: "plug 2M",
         status: 3,
         says: &["PANIC     at kernel/src/x.rs: no", "  registers", "  0xffffffffffff0000"],
+        ..PLAIN
     },
     Case {
         name: "a_machine_that_dies_says_so",
@@ -231,6 +256,7 @@ const CASES: &[Case] = &[
         script: "plug 2M",
         status: 4,
         says: &["error: QEMU died (signal: 6"],
+        ..PLAIN
     },
     Case {
         name: "a_kernel_that_hangs_is_stopped",
@@ -238,7 +264,8 @@ const CASES: &[Case] = &[
         broken: "hangs",
         script: "plug 2M",
         status: 4,
-        says: &["error: the kernel did not answer within 1s, QEMU was stopped"],
+        says: &["error: the command did not end within 1s, QEMU was stopped"],
+        ..PLAIN
     },
     Case {
         name: "a_machine_that_the_kernel_refuses",
@@ -247,6 +274,7 @@ const CASES: &[Case] = &[
         script: "plug 2M",
         status: 2,
         says: &["error: no 16k"],
+        ..PLAIN
     },
     Case {
         name: "books_that_leak_fail",
@@ -255,6 +283,7 @@ const CASES: &[Case] = &[
         script: "plug 2M\nquit",
         status: 1,
         says: &["FAIL      1 frame is missing"],
+        ..PLAIN
     },
     Case {
         name: "the_kernels_log_is_shown_on_demand",
@@ -263,6 +292,7 @@ const CASES: &[Case] = &[
         script: "quit",
         status: 0,
         says: &["the fake kernel is up", "ready", "PASS"],
+        ..PLAIN
     },
     Case {
         name: "help_lists_the_commands",
@@ -271,6 +301,7 @@ const CASES: &[Case] = &[
         script: "help",
         status: 0,
         says: &["plug SIZE [DEVICE]", "unplug dimmN", "PASS"],
+        ..PLAIN
     },
 ];
 
@@ -279,24 +310,15 @@ fn main() {
     if Path::new(&words[0]).file_name().is_some_and(|name| name == "qemu-system-aarch64") {
         return fake::main(&words[1..]);
     }
-    let trials = CASES.iter().map(|case| Trial::test(case.name, move || run(case)));
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+    let cases = CASES.iter().chain(edges::CASES).map(|case| Trial::test(case.name, move || run(case)));
+    let pipe = Trial::test("a_reader_that_goes_away_ends_us_quietly", edges::a_reader_that_goes_away_ends_us_quietly);
+    libtest_mimic::run(&Arguments::from_args(), cases.chain([pipe]).collect()).exit();
 }
 
 fn run(case: &Case) -> Result<(), Failed> {
     let room = room(case.name)?;
-    let script = room.join("script");
-    std::fs::write(&script, case.script)?;
-    let ended = Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["live", "--script"])
-        .arg(&script)
-        .args(case.flags.split_whitespace())
-        .env("PATH", format!("{}:{}", room.display(), std::env::var("PATH")?))
-        .env("CARGO", room.join("cargo"))
-        .env("CARGO_TARGET_DIR", &room)
-        .env("FAKE", case.broken)
-        .stdin(Stdio::null())
-        .output()?;
+    let ended = command(case, &room)?.output()?;
+    let left = sockets(&room)?;
     let out = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
     let _ = std::fs::remove_dir_all(&room);
     if ended.status.code() != Some(case.status) {
@@ -309,6 +331,12 @@ fn run(case: &Case) -> Result<(), Failed> {
         };
         rest = &rest[place + says.len()..];
     }
+    if let Some(said) = case.never.iter().find(|said| out.contains(**said)) {
+        return Err(format!("says {said:?}\n{out}").into());
+    }
+    if left > 0 {
+        return Err("leaves the monitor's socket".into());
+    }
     let objects = ended.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     let mut objects = objects.map(serde_json::from_slice::<serde_json::Value>);
     if case.flags.contains("--json") && !objects.all(|object| object.is_ok_and(|object| object.is_object())) {
@@ -317,9 +345,34 @@ fn run(case: &Case) -> Result<(), Failed> {
     Ok(())
 }
 
+/// `cargo xtask live` with the case's script, and the QEMU in `room`.
+fn command(case: &Case, room: &Path) -> Result<Command, Failed> {
+    let script = room.join("script");
+    std::fs::write(&script, case.script)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["live", "--script"])
+        .arg(&script)
+        .args(case.flags.split_whitespace())
+        .current_dir(room)
+        .env("PATH", format!("{}:{}", room.display(), std::env::var("PATH")?))
+        .env("CARGO", room.join("cargo"))
+        .env("CARGO_TARGET_DIR", room)
+        .env("FAKE", case.broken)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// How many monitors have left their sockets in `room`.
+fn sockets(room: &Path) -> Result<usize, Failed> {
+    let names: Result<Vec<_>, _> = room.read_dir()?.map(|file| file.map(|file| file.file_name())).collect();
+    Ok(names?.iter().filter(|name| name.to_string_lossy().ends_with(".sock")).count())
+}
+
 /// A directory with a QEMU and a cargo that builds nothing, and with something that can be flashed in the kernel's place.
 fn room(name: &str) -> Result<PathBuf, Failed> {
-    let short = format!("vl-{}-{}", std::process::id(), CASES.iter().position(|case| case.name == name).unwrap_or(0));
+    let number = CASES.iter().chain(edges::CASES).position(|case| case.name == name).unwrap_or(usize::MAX);
+    let short = format!("vl-{}-{number:x}", std::process::id());
     let room = std::env::temp_dir().join(short);
     let _ = std::fs::remove_dir_all(&room);
     let images = room.join("aarch64-unknown-none-softfloat/release");

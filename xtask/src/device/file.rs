@@ -1,7 +1,7 @@
 //! Files of the host that hold device memory. They are kept as they are: made at the device's size where they are not
 //! there, never cut and never grown.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,9 @@ pub fn check(device: &Device) -> Result<(), Stop> {
     }
 }
 
-/// Makes the files that are not there, sparse.
-pub fn make(devices: &[Device]) -> Result<(), Stop> {
+/// Makes the files that are not there, sparse. Returns all, locked until they are dropped: two machines would overwrite
+/// each other's memory.
+pub fn make(devices: &[Device]) -> Result<Vec<File>, Stop> {
     for device in devices {
         let Some(path) = &device.file else { continue };
         check(device)?;
@@ -56,7 +57,20 @@ pub fn make(devices: &[Device]) -> Result<(), Stop> {
             unmade(error)
         })?;
     }
-    Ok(())
+    devices.iter().filter_map(|device| device.file.as_deref()).map(lock).collect()
+}
+
+/// Takes the advisory lock of a file; the system gives it back however this process ends.
+fn lock(path: &Path) -> Result<File, Stop> {
+    let refused = |why: &str| Stop::refused(format!("the file {} {why}", path.display()));
+    let file = File::open(path).map_err(|error| refused(&format!("can't be opened: {error}")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(refused("is in use by another machine: end that first, or choose another file="))
+        }
+        Err(TryLockError::Error(error)) => Err(refused(&format!("can't be locked ({error}): choose another file="))),
+    }
 }
 
 /// Whether two paths lead to one file: links do.
@@ -103,6 +117,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_of_one_machine_at_a_time() {
+        let room = room("locked");
+        let [file, other] = ["a", "b"].map(|name| room.join(name));
+        let held = make(&[on(&other), on(&file)]).unwrap();
+        let why = make(&[on(&file)]).unwrap_err().why;
+        assert!(why.ends_with("a is in use by another machine: end that first, or choose another file="), "{why}");
+        drop(held);
+        assert_eq!(make(&[on(&file), on(&other)]).unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_file_that_can_not_hold_the_memory_is_refused_and_stays() {
         let room = room("refused");
         let [small, shut, pipe] = ["small", "shut", "pipe"].map(|name| room.join(name));
@@ -118,7 +143,7 @@ mod tests {
             (&room.join("none/a"), "there is no directory"),
             (&small.join("a"), "choose another file"),
         ] {
-            for refused in [check(&on(file)), make(&[on(file)])] {
+            for refused in [check(&on(file)), make(&[on(file)]).map(drop)] {
                 let why = refused.unwrap_err().why;
                 assert!(why.contains(says) && why.contains("can't hold virtio-mem of 8 MiB"), "{why}");
             }

@@ -71,17 +71,32 @@ pub fn line(text: &str) -> Result<Option<Line>, String> {
     }
     let (must_fail, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest.trim_start()));
     let (waits, text) = text.strip_suffix('&').map_or((true, text), |rest| (false, rest.trim_end()));
+    if text.is_empty() {
+        return Err("write a command: `! COMMAND` must fail, `COMMAND &` is not waited for".to_owned());
+    }
     let command = command(text)?;
     let races =
         matches!(command, Command::Reset | Command::Kill | Command::Random { .. } | Command::Quit | Command::Help);
     if races && !waits {
-        return Err(format!("`{text}` is always waited for: leave the & away"));
+        return Err(format!("`{}` is always waited for: leave the & away", short(text)));
     }
     if must_fail && !waits {
         return Err("what is not waited for can't be seen to fail: leave the ! or the & away".to_owned());
     }
     Ok(Some(Line { command, must_fail, waits }))
 }
+
+/// A text for a message: what a user wrote may have words that never end.
+pub fn short(text: &str) -> String {
+    let cut = |word: &str| match word.char_indices().nth(MOST_OF_A_WORD) {
+        Some((end, _)) => format!("{}..", &word[..end]),
+        None => word.to_owned(),
+    };
+    text.split(' ').map(cut).collect::<Vec<_>>().join(" ")
+}
+
+/// How many characters of a word a message shows.
+const MOST_OF_A_WORD: usize = 60;
 
 fn command(text: &str) -> Result<Command, String> {
     let (verb, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -121,7 +136,7 @@ fn command(text: &str) -> Result<Command, String> {
         ("quit", []) => Ok(Command::Quit),
         ("help", []) => Ok(Command::Help),
         ("show" | "reset" | "kill" | "quit" | "help", _) => usage(verb),
-        _ => Err(format!("there is no command {verb:?}: `help` lists them")),
+        _ => Err(format!("there is no command {:?}: `help` lists them", short(verb))),
     }
 }
 
@@ -145,7 +160,8 @@ fn some_bytes(text: &str) -> Result<u64, String> {
 }
 
 fn random(steps: &str, seed: &str) -> Result<Command, String> {
-    let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no number: write `random N [SEED]`"));
+    let number =
+        |text: &str| text.parse().map_err(|_| format!("{:?} is no number: write `random N [SEED]`", short(text)));
     Ok(Command::Random { steps: number(steps)?, seed: number(seed)? })
 }
 
@@ -214,12 +230,23 @@ mod tests {
             ("random x", "\"x\" is no number"),
             ("quit now", "write `quit`"),
             ("plugg 1G", "there is no command \"plugg\": `help` lists them"),
+            ("!", "write a command: `! COMMAND` must fail"),
+            ("&", "`COMMAND &` is not waited for"),
+            ("! &", "write a command: "),
             ("reset &", "leave the & away"),
             ("! plug 1G &", "leave the ! or the & away"),
         ] {
             let why = line(text).unwrap_err();
             assert!(why.contains(says), "{text}: {why}");
         }
+    }
+
+    #[test]
+    fn a_word_that_never_ends_is_cut_at_a_character() {
+        let [long, end] = [60, 61].map(|count| "é".repeat(count));
+        assert_eq!(short(&format!("a  {long} {end}")), format!("a  {long} {long}.."));
+        let why = line(&"x".repeat(10_000)).unwrap_err();
+        assert!(why.len() < 120 && why.ends_with("x..\": `help` lists them"), "{why}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Session<'_> {
             let nothing = || Failure::command("no device can change, and nothing is there to be held");
             let command = random.step(&world).ok_or_else(nothing)?;
             tally.count(&command);
-            match self.perform(&command, true) {
+            match self.step(&command, true) {
                 Ok(()) => {}
                 Err(Failure::Command(_)) => tally.refused += 1,
                 Err(session) => return Err(session),
@@ -78,9 +78,8 @@ impl Session<'_> {
                     world.growing.push(Growing { name, requested, most, block });
                 }
                 Kind::PcDimm => {
-                    let taken: u64 = self.dimms.there.iter().map(|(_, bytes)| bytes).sum();
                     let there = self.dimms.there.iter().map(|(name, _)| name.clone()).collect();
-                    world.dimms = Some(Dimms { name, there, room: most.saturating_sub(taken) });
+                    world.dimms = Some(Dimms { name, there, room: most.saturating_sub(self.dimms.bytes()) });
                 }
                 Kind::CarveOut | Kind::Ivshmem | Kind::Nvdimm => {}
             }

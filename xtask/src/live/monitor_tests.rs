@@ -88,12 +88,21 @@ fn a_dimm_is_gone_when_qemu_says_so_whenever_that_is() {
 
 #[test]
 fn an_unplug_that_went_wrong_is_told() {
-    let complaint =
-        "{\"event\":\"MEM_UNPLUG_ERROR\",\"data\":{\"device\":\"dimm0\",\"msg\":\"busy\"}}\n{\"return\":{}}";
-    let (mut monitor, _served) = monitor("complaint", vec![vec![complaint]]);
-    monitor.ask_back("dimm0").unwrap();
-    assert_eq!(monitor.news(), (vec![], vec!["QEMU says of dimm0: busy".to_owned()]));
-    assert_eq!(monitor.news().1, Vec::<String>::new());
+    for (complaint, words) in [
+        (
+            "{\"event\":\"MEM_UNPLUG_ERROR\",\"data\":{\"device\":\"dimm0\",\"msg\":\"busy\"}}\n{\"return\":{}}",
+            "QEMU says of dimm0: busy",
+        ),
+        (
+            "{\"event\":\"DEVICE_UNPLUG_GUEST_ERROR\",\"data\":{\"device\":\"dimm0\",\"path\":\"/\"}}\n{\"return\":{}}",
+            "QEMU says of dimm0: the guest refused",
+        ),
+    ] {
+        let (mut monitor, _served) = monitor("complaint", vec![vec![complaint]]);
+        monitor.ask_back("dimm0").unwrap();
+        assert_eq!(monitor.news(), (vec![], vec![words.to_owned()]));
+        assert_eq!(monitor.news().1, Vec::<String>::new());
+    }
 }
 
 #[test]

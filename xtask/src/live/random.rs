@@ -63,9 +63,19 @@ impl Random {
 
     /// A multiple of `unit` from one to `most` bytes; small ones are as likely as large ones.
     fn size(&mut self, unit: u64, most: u64) -> Option<u64> {
-        let units = most / unit;
-        let scale = self.below(u64::from(units.checked_ilog2()?) + 1);
-        Some(unit * (1 + self.below(units.min(1 << scale))))
+        let scale = self.below(scales(unit, most)?);
+        Some(self.of_scale(unit, most, scale))
+    }
+
+    /// The same, but small ones are likelier: one large DIMM would take the room of all others.
+    fn small_size(&mut self, unit: u64, most: u64) -> Option<u64> {
+        let below = 1 + self.below(scales(unit, most)?);
+        let scale = self.below(below);
+        Some(self.of_scale(unit, most, scale))
+    }
+
+    fn of_scale(&mut self, unit: u64, most: u64, scale: u64) -> u64 {
+        unit * (1 + self.below((most / unit).min(1 << scale)))
     }
 
     /// The next step; nothing where no device can change and nothing is there.
@@ -73,10 +83,16 @@ impl Random {
         // A kind of step that can't be now is drawn again; each kind that can be is found long before this many draws.
         (0..1000).find_map(|_| match self.below(8) {
             0..3 => self.plug(world),
-            3..5 => self.unplug(world),
-            5..7 => self.one_of(&world.regions).map(|&base| Command::Hold(Some(base))),
+            3..6 => self.unplug(world),
+            6 => self.hold(world),
             _ => self.one_of(&world.held).map(|&base| Command::Release(Some(base))),
         })
+    }
+
+    /// A hold while less than a third of the regions is held: where all are, nothing can go, and soon nothing can come.
+    fn hold(&mut self, world: &World) -> Option<Command> {
+        let few = world.held.len() * 3 < world.regions.len();
+        self.one_of(&world.regions).filter(|_| few).map(|&base| Command::Hold(Some(base)))
     }
 
     fn plug(&mut self, world: &World) -> Option<Command> {
@@ -86,7 +102,7 @@ impl Random {
             (name, self.size(*block, most.saturating_sub(*requested))?)
         } else {
             let dimms = world.dimms.as_ref().filter(|dimms| (dimms.there.len() as u64) < SLOTS)?;
-            (&dimms.name, self.size(UNIT, dimms.room)?)
+            (&dimms.name, self.small_size(UNIT, dimms.room)?)
         };
         Some(Command::Plug { bytes, device: Some(name.clone()), at: None })
     }
@@ -103,6 +119,11 @@ impl Random {
     }
 }
 
+/// How many powers of two of `unit` are within `most`, if any.
+fn scales(unit: u64, most: u64) -> Option<u64> {
+    (most / unit).checked_ilog2().map(|scale| u64::from(scale) + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,7 +133,7 @@ mod tests {
         World {
             growing: vec![growing("virtio-mem", 6 << 20, 2 << 20), growing("virtio-mem.1", 1 << 30, 1 << 29)],
             dimms: Some(Dimms { name: "pc-dimm".to_owned(), there: vec!["dimm0".to_owned()], room: 64 << 20 }),
-            regions: vec![0x8000_0000, 0x9000_0000],
+            regions: vec![0x8000_0000, 0x9000_0000, 0xa000_0000, 0xb000_0000],
             held: vec![0x9000_0000],
         }
     }
@@ -137,7 +158,8 @@ mod tests {
                 Command::Unplug { device: Some(name), .. } if name == "virtio-mem" => (2 << 20, 6 << 20),
                 Command::Unplug { device: Some(name), .. } if name == "virtio-mem.1" => (1 << 29, 1 << 30),
                 Command::UnplugDimm { name } if name == "dimm0" => continue,
-                Command::Hold(Some(0x8000_0000 | 0x9000_0000)) | Command::Release(Some(0x9000_0000)) => continue,
+                Command::Hold(Some(0x8000_0000 | 0x9000_0000 | 0xa000_0000 | 0xb000_0000))
+                | Command::Release(Some(0x9000_0000)) => continue,
                 other => panic!("{other:?}"),
             };
             let (Command::Plug { bytes, .. } | Command::Unplug { bytes, .. }) = step else { unreachable!() };
@@ -154,6 +176,29 @@ mod tests {
         assert!(has(|step| matches!(step, Command::UnplugDimm { .. })));
         assert!(has(|step| matches!(step, Command::Unplug { .. })));
         assert!(has(|step| matches!(step, Command::Hold(_))) && has(|step| matches!(step, Command::Release(_))));
+    }
+
+    #[test]
+    fn releases_are_as_many_as_holds_and_two_thirds_are_free() {
+        let mut random = Random::new(3);
+        let all: Vec<_> = (0..4000).filter_map(|_| random.step(&world())).collect();
+        let count = |kind: fn(&Command) -> bool| all.iter().filter(|step| kind(step)).count();
+        let holds = count(|step| matches!(step, Command::Hold(_)));
+        let releases = count(|step| matches!(step, Command::Release(_)));
+        assert!(holds.abs_diff(releases) < holds / 5, "{holds} holds, {releases} releases");
+        let held = World { held: vec![0x8000_0000, 0x9000_0000], ..world() };
+        let holds = (0..500).filter(|_| matches!(random.step(&held), Some(Command::Hold(_)))).count();
+        assert_eq!(holds, 0, "2 of 4 are held");
+    }
+
+    #[test]
+    fn dimms_are_small_more_often_than_other_growth() {
+        let (mut random, unit) = (Random::new(1), 2 << 20);
+        let mut large = |size: fn(&mut Random, u64, u64) -> Option<u64>| {
+            (0..1000).filter(|_| size(&mut random, unit, 64 << 30).unwrap() >= 1 << 30).count()
+        };
+        let [dimms, others] = [large(Random::small_size), large(Random::size)];
+        assert!(dimms * 2 < others && dimms > 50, "{dimms} and {others} of 1000 have a GiB");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::event::{Cost, Event, Range, Region, Told};
+use crate::report::SCHEMA_VERSION;
 use crate::screen::{agree, failed, per, plural, row};
 use crate::size::human;
 use crate::status::Stop;
@@ -19,6 +20,8 @@ pub struct Screen {
     pub quiet: bool,
     /// The last thing on the terminal is a prompt, to be written over.
     pub prompted: bool,
+    /// The kernel was told something, and what it can't do is told as the command's failure.
+    pub asked: bool,
     /// What the devices are called.
     pub names: Vec<String>,
 }
@@ -132,6 +135,7 @@ impl Screen {
                 vec![row("written", &format!("{} at offset {:#x} of {name}", plural(*bytes, "byte"), offset.0))]
             }
             Event::Read { device, text } => vec![row("read", &format!("{}   {text}", self.name(*device, "?")))],
+            Event::Error { .. } if self.asked => Vec::new(),
             Event::Error { why } => vec![row("kernel", why)],
             Event::Synced { .. } | Event::End { .. } => Vec::new(),
         }
@@ -177,6 +181,11 @@ fn did(cost: &Cost, writes: &str, counted: impl Fn(u64) -> String) -> String {
     [events, counted].into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
 
+/// The last object of a session whose QEMU was killed.
+pub fn killed() -> Value {
+    json!({ "schema_version": SCHEMA_VERSION, "result": "killed" })
+}
+
 /// The last object of a session that an error ended.
 pub fn stopped(stop: &Stop) -> Value {
     crate::qemu::error_object(stop)
@@ -189,7 +198,7 @@ mod tests {
 
     fn drawn(json: &str) -> Vec<String> {
         let names = ["virtio-mem", "pc-dimm"].map(str::to_owned).to_vec();
-        let screen = Screen { json: false, verbose: false, quiet: false, prompted: false, names };
+        let screen = Screen { json: false, verbose: false, quiet: false, prompted: false, asked: false, names };
         let told = read(&format!("@live {json}")).unwrap().unwrap();
         let plain = |line: &String| anstream::adapter::strip_str(line).to_string();
         screen.lines(&told.event).iter().map(plain).collect()

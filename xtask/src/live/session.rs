@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Failure;
-use super::command::Command;
+use super::command::{Command, short};
 use super::event::{self, Event, Region, Told};
 use super::ledger::Ledger;
 use super::monitor::Monitor;
@@ -15,6 +15,7 @@ use crate::device::{Device, Kind};
 use crate::line::Boot;
 use crate::machine::{Heard, Qemu};
 use crate::outcome::Run;
+use crate::screen::row;
 use crate::size::human;
 use crate::status::{Status, Stop};
 
@@ -31,6 +32,8 @@ pub struct Session<'a> {
     pub(super) dimms: Dimms,
     synced: u64,
     limit: Duration,
+    /// When the command that is done now takes too long.
+    deadline: Instant,
 }
 
 /// The DIMMs that QEMU has.
@@ -69,6 +72,11 @@ impl Dimms {
         self.there.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
+    /// How much they have in all.
+    pub fn bytes(&self) -> u64 {
+        self.there.iter().map(|(_, bytes)| bytes).sum()
+    }
+
     fn bytes_of(&self, name: &str) -> Option<u64> {
         self.there.iter().find(|(there, _)| there == name).map(|&(_, bytes)| bytes)
     }
@@ -84,7 +92,8 @@ impl<'a> Session<'a> {
         let monitor = Monitor::new(boot.live.clone().unwrap_or_default());
         let (dimms, qemu) = (Dimms::of(&devices), Qemu::start(boot)?);
         let (run, ledger) = (Run::new(), Ledger::default());
-        Ok(Self { boot, qemu, run, screen, monitor, ledger, devices, dimms, synced: 0, limit })
+        let deadline = Instant::now() + limit;
+        Ok(Self { boot, qemu, run, screen, monitor, ledger, devices, dimms, synced: 0, limit, deadline })
     }
 
     /// Waits until all is up and what was there at boot is served.
@@ -100,6 +109,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// It did not come true, or the machine has ended.
     pub fn perform(&mut self, command: &Command, waits: bool) -> Result<(), Failure> {
+        self.deadline = Instant::now() + self.limit;
+        self.step(command, waits)
+    }
+
+    /// The same for a command, or for a part of one: a step of `random` has what the steps before it left of the time.
+    pub(super) fn step(&mut self, command: &Command, waits: bool) -> Result<(), Failure> {
         match command {
             Command::Plug { bytes, device, at } => {
                 let wish = self.plug(*bytes, device.as_deref(), *at)?;
@@ -138,14 +153,16 @@ impl<'a> Session<'a> {
 
     fn number(&self, name: &str) -> Result<usize, Failure> {
         let names = &self.screen.names;
-        let unknown = || Failure::command(format!("there is no device {name:?}: there are {}", names.join(", ")));
+        let unknown =
+            || Failure::command(format!("there is no device {:?}: there are {}", short(name), names.join(", ")));
         names.iter().position(|known| known == name).ok_or_else(unknown)
     }
 
     fn plug(&mut self, bytes: u64, device: Option<&str>, at: Option<u64>) -> Result<Wish, Failure> {
         let number = self.pluggable(device)?;
-        let Device { kind, block, most, .. } = self.devices[number];
+        let Device { kind, block, .. } = self.devices[number];
         if kind == Kind::PcDimm {
+            self.has_room(number, self.dimms.bytes(), bytes)?;
             let name = self.dimms.next();
             self.monitor.add_dimm(&name, bytes, at)?;
             self.dimms.plugged(bytes);
@@ -158,15 +175,20 @@ impl<'a> Session<'a> {
         }
         multiple(bytes, block)?;
         let requested = self.monitor.requested(&name)?;
-        let left = most.saturating_sub(requested);
-        if bytes > left {
-            let (most, left) = (human(most), human(left));
-            return Err(Failure::command(format!(
-                "{name} has room for {most}, of which {left} are left: plug at most that"
-            )));
-        }
+        self.has_room(number, requested, bytes)?;
         self.monitor.request(&name, requested + bytes)?;
         Ok(Wish::More(number, bytes))
+    }
+
+    /// Whether a device that has `taken` bytes may have so many more.
+    fn has_room(&self, number: usize, taken: u64, bytes: u64) -> Result<(), Failure> {
+        let (name, most) = (&self.screen.names[number], self.devices[number].most);
+        let left = most.saturating_sub(taken);
+        if bytes <= left {
+            return Ok(());
+        }
+        let (most, left) = (human(most), human(left));
+        Err(Failure::command(format!("{name} has room for {most}, of which {left} are left: plug at most that")))
     }
 
     fn unplug(&mut self, bytes: u64, device: Option<&str>) -> Result<Wish, Failure> {
@@ -201,7 +223,8 @@ impl<'a> Session<'a> {
     }
 
     fn unplug_dimm(&mut self, name: &str, waits: bool) -> Result<(), Failure> {
-        let unknown = || Failure::command(format!("there is no DIMM {name}: there are [{}]", self.dimms.names()));
+        let unknown =
+            || Failure::command(format!("there is no DIMM {}: there are [{}]", short(name), self.dimms.names()));
         let bytes = self.dimms.bytes_of(name).ok_or_else(unknown)?;
         let number = self.pluggable(Some(Kind::PcDimm.name()))?;
         self.monitor.ask_back(name)?;
@@ -225,7 +248,18 @@ impl<'a> Session<'a> {
     /// A word to the kernel, and its answer.
     fn tell(&mut self, line: &str, waits: bool) -> Result<(), Failure> {
         self.qemu.say(line);
-        self.settle(&Wish::Answer, waits)
+        if !waits {
+            return Ok(());
+        }
+        self.screen.asked = true;
+        let heard = self.sync();
+        self.screen.asked = false;
+        let events = heard?;
+        let told = judge(&Wish::Answer, &events);
+        for why in others(&events, told.as_ref().err()) {
+            self.screen.say(&row("kernel", why));
+        }
+        told.map_err(Failure::command)
     }
 
     /// The same as [`settle`](Self::settle) of what a device was asked to have. What did not come true is not asked any
@@ -291,9 +325,8 @@ impl<'a> Session<'a> {
 
     /// Hears the kernel until `done`. Returns what it said.
     fn until(&mut self, done: impl Fn(&Event) -> bool) -> Result<Vec<Event>, Stop> {
-        let start = Instant::now();
         let mut events = Vec::new();
-        while start.elapsed() < self.limit {
+        while Instant::now() < self.deadline {
             let Some(told) = self.hear()? else { continue };
             let last = done(&told.event);
             events.push(told.event);
@@ -303,7 +336,7 @@ impl<'a> Session<'a> {
         }
         let limit = self.limit;
         Err(Stop::machine(format!(
-            "the kernel did not answer within {limit:?}, QEMU was stopped; --verbose shows its log"
+            "the command did not end within {limit:?}, QEMU was stopped: give more --time-limit; --verbose shows the kernel's log"
         )))
     }
 
@@ -388,6 +421,13 @@ const fn books(event: &Event) -> Option<(u64, u64, i64)> {
         Event::End { added, removed, frames_difference } => Some((*added, *removed, *frames_difference)),
         _ => None,
     }
+}
+
+/// What the kernel could not do of earlier words; `ours`, of the last, is told as the command's failure.
+fn others<'a>(events: &'a [Event], ours: Option<&String>) -> impl Iterator<Item = &'a String> {
+    let errors = events.iter().filter_map(|event| if let Event::Error { why } = event { Some(why) } else { None });
+    let count = errors.clone().count() - usize::from(ours.is_some());
+    errors.take(count)
 }
 
 /// A word to the kernel with an address.

@@ -23,10 +23,16 @@ pub fn judge(wish: &Wish, events: &[Event]) -> Result<(), String> {
         Wish::More(device, bytes) => enough(bytes, added(device, events), "added", why(device, events)),
         Wish::Less(device, bytes) => enough(bytes, removed(device, events), "removed", why(device, events)),
         Wish::Answer => {
-            let error = events.iter().find_map(|event| if let Event::Error { why } = event { Some(why) } else { None });
-            error.map_or(Ok(()), |why| Err(why.clone()))
+            // Earlier words, which were not waited for, were answered before.
+            let answer = events.iter().rev().find(|event| is_answer(event));
+            if let Some(Event::Error { why }) = answer { Err(why.clone()) } else { Ok(()) }
         }
     }
+}
+
+const fn is_answer(event: &Event) -> bool {
+    use Event::{Error, Held, Read, Released, Shown, Written};
+    matches!(event, Error { .. } | Held { .. } | Released { .. } | Shown { .. } | Written { .. } | Read { .. })
 }
 
 fn enough(wanted: u64, done: u64, verb: &str, why: Option<&str>) -> Result<(), String> {
@@ -120,5 +126,12 @@ mod tests {
             judge(&Wish::Answer, &events(&[r#""event":"error","why":"no region""#])),
             Err("no region".to_owned())
         );
+        let [first, second, held] = [
+            r#""event":"error","why":"no region""#,
+            r#""event":"error","why":"no text""#,
+            r#""event":"held","size":1"#,
+        ];
+        assert_eq!(judge(&Wish::Answer, &events(&[held, first, second, KEPT])), Err("no text".to_owned()));
+        assert_eq!(judge(&Wish::Answer, &events(&[first, held])), Ok(()), "an earlier word was refused");
     }
 }

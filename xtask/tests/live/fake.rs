@@ -46,6 +46,7 @@ pub fn main(words: &[String]) {
         return;
     }
     let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1).cloned().unwrap_or_default();
+    locked(words);
     let machine = Arc::new(Mutex::new(Machine::new(words, &after("-append"))));
     let socket = after("-qmp").trim_start_matches("unix:").split(',').next().unwrap_or_default().to_owned();
     let listener = UnixListener::bind(socket).expect("the monitor's socket is free");
@@ -54,6 +55,14 @@ pub fn main(words: &[String]) {
     machine.lock().unwrap().boot();
     for line in std::io::stdin().lines().map_while(Result::ok) {
         machine.lock().unwrap().console(&line);
+    }
+}
+
+/// Whoever runs us holds the files that hold memory.
+fn locked(words: &[String]) {
+    for file in words.iter().filter_map(|word| word.split("mem-path=").nth(1)?.split(',').next()) {
+        let taken = std::fs::File::open(file).expect("a file").try_lock().is_err();
+        assert!(taken, "{file} is not locked");
     }
 }
 
@@ -271,7 +280,10 @@ impl Machine {
                     exit(67);
                 }
                 "dies" => std::process::abort(),
-                _ => {
+                broken => {
+                    if broken == "slow" {
+                        std::thread::sleep(std::time::Duration::from_millis(300));
+                    }
                     self.serve();
                     live(&json!({ "event": "synced", "number": rest.parse::<u64>().unwrap() }));
                 }
@@ -299,13 +311,19 @@ impl Machine {
                 let event = if hold { "held" } else { "released" };
                 live(&json!({ "event": event, "base": format!("{base:#x}"), "size": region.size }));
             }
-            None => live(&json!({ "event": "error", "why": "no region is there" })),
+            None => {
+                let place = base.map_or("is there".to_owned(), |base| format!("at {base:#x}"));
+                live(&json!({ "event": "error", "why": format!("no region {place}") }));
+            }
         }
     }
 
     fn show(&self) {
         let region = |(base, region): (&u64, &Region)| json!({ "device": region.device, "source": "it", "base": format!("{base:#x}"), "size": region.size, "holders": region.holders });
-        let ranges: Vec<_> = self.regions.iter().map(region).collect();
+        let mut ranges: Vec<_> = self.regions.iter().map(region).collect();
+        if self.broken == "ledger" {
+            ranges.push(region((&0x1000, &Region { size: 0x1000, ..Region::default() })));
+        }
         live(&json!({ "event": "shown", "ranges": ranges, "frames_free": 9, "tables": 3 }));
     }
 
