@@ -305,16 +305,13 @@ impl Machine {
     fn count(&mut self, hold: bool, address: &str) {
         let asked = u64::from_str_radix(address.trim_start_matches("0x"), 16).ok();
         let base = asked.or_else(|| self.regions.keys().next_back().copied());
-        match base.and_then(|base| self.regions.get_mut(&base).zip(Some(base))) {
-            Some((region, base)) => {
-                region.holders = if hold { region.holders + 1 } else { region.holders.saturating_sub(1) };
-                let event = if hold { "held" } else { "released" };
-                live(&json!({ "event": event, "base": format!("{base:#x}"), "size": region.size }));
-            }
-            None => {
-                let place = base.map_or("is there".to_owned(), |base| format!("at {base:#x}"));
-                live(&json!({ "event": "error", "why": format!("no region {place}") }));
-            }
+        if let Some((region, base)) = base.and_then(|base| self.regions.get_mut(&base).zip(Some(base))) {
+            region.holders = if hold { region.holders + 1 } else { region.holders.saturating_sub(1) };
+            let event = if hold { "held" } else { "released" };
+            live(&json!({ "event": event, "base": format!("{base:#x}"), "size": region.size }));
+        } else {
+            let place = base.map_or("is there".to_owned(), |base| format!("at {base:#x}"));
+            live(&json!({ "event": "error", "why": format!("no region {place}") }));
         }
     }
 
