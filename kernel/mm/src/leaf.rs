@@ -287,6 +287,8 @@ mod tests {
         }
         assert_eq!(linear(GranuleSize::K4, 39, LeafPolicy::Largest), ["1", "2c", "2", "3c", "3"]);
         assert_eq!(linear(GranuleSize::K4, 30, LeafPolicy::Largest), ["2c", "2", "3c", "3"], "the root is at level 2");
+        assert_eq!(linear(GranuleSize::K16, 25, LeafPolicy::Largest), ["3c", "3"], "the root is at level 3");
+        assert_eq!(linear(GranuleSize::K64, 29, LeafPolicy::Largest), ["3c", "3"], "the root is at level 3");
         for granule in GranuleSize::ALL {
             assert_eq!(memmap(granule, LeafPolicy::Pages), ["3"]);
             assert_eq!(linear(granule, 48, LeafPolicy::Pages), ["3"]);

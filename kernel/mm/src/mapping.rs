@@ -124,8 +124,8 @@ pub fn map<M: Machine, F: Frames>(tables: &mut Tables<M>, frames: &mut F, mappin
 ///
 /// # Safety
 ///
-/// What `mapping` covers must have been made by [`map`] in these tables, with the same policy, and nobody may use its
-/// addresses any more.
+/// What `mapping` covers must have been made by one call of [`map`] in these tables, with the same policy, and nobody may use
+/// its addresses any more. (Two neighbours taken away as one may ask for a larger leaf than either has: its slot holds a table.)
 pub unsafe fn unmap<M: Machine, F: Frames>(
     tables: &mut Tables<M>,
     frames: &mut F,

@@ -64,3 +64,35 @@ pub fn complete<M: Machine>(machine: &mut M) {
     machine.dsb(Dsb::InnerShareable);
     machine.isb();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+    use crate::granule::{K4, K16, K64, Level};
+    use crate::leaf::Leaf;
+    use crate::observe::Event;
+    use crate::testing::{Seen, tables, take_log};
+
+    /// Removals ask for the members singly; others may hand over whole runs.
+    fn members_invalidated<G: Granule>(level: Level, count: u64) {
+        let (va, leaf) = (VirtAddr::new(0xffff_0000_0000_0000), Leaf { level, contiguous: true });
+        let step = 1 << G::SIZE.level_shift(level);
+        take_log();
+        invalidate_leaves(tables::<G>(48).machine_mut(), core::iter::once(Stretch { va, leaf, count }));
+        let tlbi = |seen| if let Seen::Machine(Event::Tlbi(tlbi)) = seen { Some(tlbi) } else { None };
+        let got: Vec<_> = take_log().into_iter().filter_map(tlbi).collect();
+        let members = (0..count * leaf.descriptors(G::SIZE)).map(|member| va.add(member * step));
+        let want: Vec<_> = members.map(|va| Tlbi::LastLevel(Operand::new(va))).collect();
+        assert_eq!(got, want, "{} at {level}", G::SIZE);
+    }
+
+    #[test]
+    fn each_member_of_a_contiguous_run_is_invalidated() {
+        for level in [Level::L2, Level::L3] {
+            members_invalidated::<K4>(level, 3);
+            members_invalidated::<K16>(level, 2);
+            members_invalidated::<K64>(level, 2);
+        }
+    }
+}

@@ -28,7 +28,8 @@ impl LeafSizes {
         Self { set: self.set | leaf.bytes(self.granule), ..self }
     }
 
-    /// For the linear map: every block that the architecture has at levels 1 and 2, and contiguous runs at levels 2 and 3.
+    /// For the linear map: every block that the architecture has at levels 1 and 2, and contiguous runs at levels 2 and 3,
+    /// where the regime has tables of their level.
     #[must_use]
     #[inline]
     pub fn linear(regime: Regime, policy: LeafPolicy) -> Self {
@@ -36,7 +37,11 @@ impl LeafSizes {
         if policy == LeafPolicy::Pages {
             return pages;
         }
-        let sizes = pages.with(Leaf::run(Level::L3)).with(Leaf::single(Level::L2)).with(Leaf::run(Level::L2));
+        let runs = pages.with(Leaf::run(Level::L3));
+        if regime.start_level() > Level::L2 {
+            return runs;
+        }
+        let sizes = runs.with(Leaf::single(Level::L2)).with(Leaf::run(Level::L2));
         let large = regime.has_block(Level::L1) && regime.start_level() <= Level::L1;
         if large { sizes.with(Leaf::single(Level::L1)) } else { sizes }
     }
