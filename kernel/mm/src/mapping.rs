@@ -139,9 +139,11 @@ pub unsafe fn unmap<M: Machine, F: Frames>(
 mod tests {
     use super::*;
     use crate::addr::VirtAddr;
+    use crate::descriptor::Descriptor;
     use crate::granule::{K4, K16, K64};
+    use crate::seam::Memory;
     use crate::testing::{Ram, tables};
-    use crate::vmemmap::PROTECTION;
+    use crate::vmemmap::{EARLY_PROTECTION, PROTECTION};
 
     /// B14: half of what was added in one leaf, at either end and in the middle.
     fn refuses_to_split<G: Granule>() {
@@ -192,6 +194,24 @@ mod tests {
         crosses::<K64>(1 << 48);
         crosses::<K16>(1 << 50);
         crosses::<K4>(3 << 50);
+    }
+
+    /// Kernels make the upper tables of a window when they boot; ours come and go below.
+    #[test]
+    fn an_empty_table_of_boot_above_ours_stays() {
+        let mut tables = tables::<K4>(48);
+        let (regime, table) = (tables.regime(), PhysAddr::new(0x10_0000_0000));
+        let link = Descriptor::table(table, EARLY_PROTECTION.table, regime.output()).bits();
+        let slot = tables.root();
+        tables.machine_mut().zero_table(table, K4::SIZE.bytes());
+        tables.machine_mut().write(slot, link);
+        let va = VirtRange::new(regime.lowest(), K4::SIZE.bytes());
+        let mapping = Mapping::new(regime, va, PhysAddr::new(0), LeafPolicy::Pages, PROTECTION);
+        let mut frames = Ram::default();
+        assert_eq!(map(&mut tables, &mut frames, &mapping), Ok(2));
+        // SAFETY: mapped above, and nobody uses it.
+        assert_eq!(unsafe { unmap(&mut tables, &mut frames, &mapping) }, Ok(2));
+        assert_eq!(tables.machine().read(slot), link);
     }
 
     #[test]

@@ -340,6 +340,8 @@ fn try_section<B>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::granule::{K4, K16, K64};
+    use crate::testing::{Ram, range, tables};
 
     #[test]
     fn a_record_takes_at_most_64_bytes_and_the_tree_reaches_52_bits() {
@@ -347,5 +349,33 @@ mod tests {
         for g in GranuleSize::ALL {
             assert!(depth(g) * g.index_bits() + leaf_bits(g) + g.section_shift() >= 52, "{g}");
         }
+    }
+
+    /// Sub-sections around where one page of records ends and the next begins, of which the last is active.
+    fn found_behind_pages<G: Granule>() {
+        let mut tables = tables::<G>(48);
+        let (machine, mut frames) = (tables.machine_mut(), Ram::default());
+        let mut sections = Sections::new(machine, &mut frames).unwrap();
+        let boundary = 1 << (sections.shape.page_bits() + SUBSECTION_SHIFT);
+        let section = 1 << G::SIZE.section_shift();
+        let around = range(PhysAddr::new(boundary - section), 3 * section);
+        let last = range(PhysAddr::new(around.end().value() - SUBSECTION_BYTES), SUBSECTION_BYTES);
+        // The pages of records do not lie one behind the other.
+        sections.prepare(machine, &mut frames, last).unwrap();
+        sections.prepare(machine, &mut frames, around).unwrap();
+        sections.activate(machine, last);
+        assert_eq!(sections.first_active(machine, around), Some(last), "{}", G::SIZE);
+        sections.activate(machine, around);
+        assert!(sections.is_wholly_active(machine, around));
+        assert!(sections.is_valid(machine, Pfn::containing(around.start(), G::SIZE.shift())));
+        sections.deactivate(machine, around);
+        assert_eq!(sections.first_active(machine, around), None, "{}", G::SIZE);
+    }
+
+    #[test]
+    fn what_is_active_is_found_across_pages_of_records_and_named_in_every_word() {
+        found_behind_pages::<K4>();
+        found_behind_pages::<K16>();
+        found_behind_pages::<K64>();
     }
 }
