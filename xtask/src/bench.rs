@@ -3,6 +3,7 @@
 //!
 //! - `case`: what is measured, and the figures that follow; `maps`: what the plan knows beforehand
 //! - `boots`: runs them; `linux`: what Linux does; `budget`, `baseline`: what is allowed
+//! - `image`: how large the image is
 //! - `table`, `chart`: how it is shown
 
 mod baseline;
@@ -10,6 +11,7 @@ mod boots;
 mod budget;
 mod case;
 mod chart;
+mod image;
 mod linux;
 mod maps;
 mod table;
@@ -29,6 +31,7 @@ use crate::tool::Tool;
 use crate::{build, setup};
 use baseline::{Baseline, Finding};
 use case::{Case, Place};
+use image::ImageSize;
 use table::rows_of;
 
 const GIB: u64 = 1 << 30;
@@ -74,11 +77,12 @@ impl Bench {
         let twin = places.iter().filter(|_| self.check).min_by_key(|place| place.struct_pages());
         let all: Vec<_> = places.iter().chain(twin).cloned().collect();
         let reports = boots::run(&all)?;
-        let cases = cases(&places, &reports)?;
-        let verdict = baseline.map(|baseline| Verdict::of(&baseline, &cases, &all, &reports));
-        self.show(&cases, verdict.as_ref());
+        let image = ImageSize::of(&Image::Kernel.path())?;
+        let measured = Measured { cases: cases(&places, &reports)?, image };
+        let verdict = baseline.map(|baseline| Verdict::of(&baseline, &measured, &all, &reports));
+        self.show(&measured, verdict.as_ref());
         if self.write {
-            write(&baseline::directory(), &cases)?;
+            write(&baseline::directory(), &measured)?;
         }
         Ok(if verdict.is_none_or(|verdict| verdict.is_good()) { Status::Pass } else { Status::Fail })
     }
@@ -125,19 +129,28 @@ impl Bench {
         }
     }
 
-    fn show(&self, cases: &[Case], verdict: Option<&Verdict>) {
+    fn show(&self, measured: &Measured, verdict: Option<&Verdict>) {
         if self.json {
-            let mut object = object(cases);
+            let mut object = object(measured);
             if let Some(verdict) = verdict {
                 object["result"] = if verdict.is_good() { "pass" } else { "fail" }.into();
                 object["check"] = json!({ "worse": verdict.worse, "inexact": verdict.inexact });
             }
             println!("{object}");
         } else {
+            let Measured { cases, image } = measured;
             anstream::print!("{}", table::draw(cases));
-            verdict.iter().flat_map(|verdict| verdict.lines(cases.len())).for_each(|line| anstream::println!("{line}"));
+            let verdict = verdict.iter().flat_map(|verdict| verdict.lines(cases.len()));
+            let lines = rows_of("image", &image.words()).into_iter().chain(verdict);
+            lines.for_each(|line| anstream::println!("{line}"));
         }
     }
+}
+
+/// All that was measured.
+struct Measured {
+    cases: Vec<Case>,
+    image: ImageSize,
 }
 
 /// The file of the figures, and that of the chart.
@@ -152,25 +165,25 @@ fn cases(places: &[Place], reports: &[Value]) -> Result<Vec<Case>, Stop> {
     places.iter().zip(reports).map(case).collect()
 }
 
-fn object(cases: &[Case]) -> Value {
+fn object(Measured { cases, image }: &Measured) -> Value {
     let cases: Vec<_> = cases.iter().map(Case::object).collect();
-    json!({ "schema_version": SCHEMA_VERSION, "result": "pass", "cases": cases })
+    json!({ "schema_version": SCHEMA_VERSION, "result": "pass", "image": image, "cases": cases })
 }
 
 /// Writes figures and chart, unless a budget was met before and is not any more.
-fn write(directory: &Path, cases: &[Case]) -> Result<(), Stop> {
+fn write(directory: &Path, measured: &Measured) -> Result<(), Stop> {
     let file = directory.join(FIGURES);
     // What is not there, or can't be read any more, holds nobody to anything.
-    let found = Baseline::read(&file).map(|baseline| baseline.compare(cases)).unwrap_or_default();
+    let found = Baseline::read(&file).map(|baseline| baseline.compare(&measured.cases)).unwrap_or_default();
     if let Some(lost) = found.iter().find(|finding| finding.lost) {
         let why = format!("{lost}; nothing is written: mend it, or remove {FIGURES} first");
         return Err(Stop { status: Status::Fail, why });
     }
-    let mut object = object(cases);
-    object.as_object_mut().map(|object| object.remove("result"));
+    let mut object = object(measured);
+    object.as_object_mut().map(|object| object.shift_remove("result"));
     std::fs::create_dir_all(directory)?;
     std::fs::write(file, format!("{object:#}\n"))?;
-    std::fs::write(directory.join(CHART), chart::draw(cases))?;
+    std::fs::write(directory.join(CHART), chart::draw(&measured.cases))?;
     Ok(())
 }
 
@@ -185,12 +198,14 @@ struct Verdict {
 
 impl Verdict {
     /// Compares cases with the baseline, and the last of all reports with the first of the same place.
-    fn of(baseline: &Baseline, cases: &[Case], places: &[Place], reports: &[Value]) -> Self {
+    fn of(baseline: &Baseline, measured: &Measured, places: &[Place], reports: &[Value]) -> Self {
         let twin = places.len().saturating_sub(1);
         let first = places.iter().position(|place| *place == places[twin]).unwrap_or(twin);
         let twice = places[twin].to_string();
         let inexact = difference("", &reports[first], &reports[twin]);
-        Self { worse: baseline.compare(cases), twice, inexact }
+        let mut worse = baseline.compare(&measured.cases);
+        worse.extend(baseline.compare_image(&measured.image));
+        Self { worse, twice, inexact }
     }
 
     fn is_good(&self) -> bool {

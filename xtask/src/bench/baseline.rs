@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::budget::{self, Budget};
 use super::case::{Case, FIGURES, Figure, Kept, Place};
+use super::image::ImageSize;
 use crate::build;
 use crate::report::SCHEMA_VERSION;
 use crate::status::Stop;
@@ -24,6 +25,7 @@ pub fn directory() -> PathBuf {
 /// The figures that were written down.
 #[derive(Debug, Deserialize)]
 pub struct Baseline {
+    image: ImageSize,
     cases: Vec<Kept>,
 }
 
@@ -68,6 +70,20 @@ impl Baseline {
     pub fn compare(&self, cases: &[Case]) -> Vec<Finding> {
         let known = cases.iter().filter_map(|case| Some((self.find(&case.place)?, case)));
         known.flat_map(|(was, is)| FIGURES.iter().filter_map(|figure| Finding::of(figure, was, is))).collect()
+    }
+
+    /// The image, if it is more than 2 % larger.
+    pub fn compare_image(&self, image: &ImageSize) -> Option<Finding> {
+        let [was, is] = [self.image.bytes, image.bytes];
+        (is * 100 > was * MOST).then(|| Finding {
+            case: "image".to_owned(),
+            figure: "what is loaded",
+            unit: "bytes",
+            was: was.to_string(),
+            is: is.to_string(),
+            budget: None,
+            lost: false,
+        })
     }
 }
 
@@ -126,7 +142,7 @@ mod tests {
 
     fn baseline(cases: &[Case]) -> Baseline {
         let cases: Vec<_> = cases.iter().map(Case::object).collect();
-        Baseline::parse(&json!({ "schema_version": 1, "cases": cases }).to_string()).unwrap()
+        Baseline::parse(&json!({ "schema_version": 1, "image": image(1000), "cases": cases }).to_string()).unwrap()
     }
 
     /// What is found when the baseline has `was`, and then `change` happens.
@@ -148,6 +164,18 @@ mod tests {
         even.add.instructions.init = 100;
         assert_eq!((found(&even, instructions(102)).len(), found(&even, instructions(103)).len()), (0, 1));
         assert_eq!(found(&was, instructions(1)), [""; 0]);
+    }
+
+    fn image(bytes: u64) -> Value {
+        json!({ "bytes": bytes, "sections": [] })
+    }
+
+    #[test]
+    fn an_image_may_grow_by_two_percent() {
+        let found = |bytes| baseline(&[]).compare_image(&serde_json::from_value(image(bytes)).unwrap());
+        assert_eq!((found(1020), found(1)), (None, None));
+        let worse = "image: what is loaded was 1000, is 1021 bytes: more than 2 % worse";
+        assert_eq!(found(1021).unwrap().to_string(), worse);
     }
 
     #[test]
@@ -213,7 +241,7 @@ mod tests {
         let why = |text: &str| Baseline::parse(text).unwrap_err();
         assert_eq!(why(r#"{"schema_version":0,"cases":[]}"#), "its schema_version is 0, not 1");
         assert_eq!(why("{}"), "its schema_version is null, not 1");
-        assert_eq!(why(r#"{"schema_version":1}"#), "missing field `cases`");
+        assert_eq!(why(r#"{"schema_version":1}"#), "missing field `image`");
         assert!(why("").contains("EOF"));
     }
 }

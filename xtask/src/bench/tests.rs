@@ -15,6 +15,16 @@ fn names(flags: &str) -> Vec<String> {
     bench(flags).places().unwrap().iter().map(Place::to_string).collect()
 }
 
+/// One case, and an image of 1,000 bytes.
+fn measured(case: Case) -> Measured {
+    sized(case, 1000)
+}
+
+fn sized(case: Case, bytes: u64) -> Measured {
+    let image = serde_json::from_value(json!({ "bytes": bytes, "sections": [] })).unwrap();
+    Measured { cases: vec![case], image }
+}
+
 #[test]
 fn what_is_measured_follows_from_the_flags() {
     assert_eq!(names("").len(), 20);
@@ -64,12 +74,12 @@ fn two_reports_that_differ_anywhere_are_not_exact() {
 
 #[test]
 fn a_check_fails_on_a_worse_figure_and_on_unequal_reports() {
-    let text = object(&[case()]).to_string();
+    let text = object(&measured(case())).to_string();
     let baseline = || serde_json::from_str::<Baseline>(&text).unwrap();
     let places = [case().place, case().place];
-    let verdict = |is: &Case, reports| Verdict::of(&baseline(), std::slice::from_ref(is), &places, reports);
+    let verdict = |is: Measured, reports| Verdict::of(&baseline(), &is, &places, reports);
     let equal = [json!({ "dsb": 2 }), json!({ "dsb": 2 })];
-    let good = verdict(&case(), &equal);
+    let good = verdict(measured(case()), &equal);
     assert!(good.is_good());
     let lines = good.lines(1).join("\n");
     assert!(
@@ -78,9 +88,11 @@ fn a_check_fails_on_a_worse_figure_and_on_unequal_reports() {
     );
     let mut worse = case();
     worse.add.isb += 1;
-    let found = verdict(&worse, &equal);
+    let found = verdict(measured(worse), &equal);
     assert!(!found.is_good() && found.lines(1).join("\n").contains("ISB of the add was 2, is 3: more than 2 % worse"));
-    let inexact = verdict(&case(), &[json!({ "dsb": 2 }), json!({ "dsb": 3 })]);
+    let larger = verdict(sized(case(), 1021), &equal);
+    assert!(!larger.is_good() && larger.lines(1).join("\n").contains("image: what is loaded was 1000, is 1021 bytes"));
+    let inexact = verdict(measured(case()), &[json!({ "dsb": 2 }), json!({ "dsb": 3 })]);
     assert!(!inexact.is_good() && inexact.lines(1)[0].contains("counts are not exact: dsb is 2 and 3"));
     assert_eq!(inexact.lines(1).len(), 1);
 }
@@ -89,16 +101,16 @@ fn a_check_fails_on_a_worse_figure_and_on_unequal_reports() {
 fn what_is_written_is_read_again_and_a_met_budget_is_not_given_up() {
     let directory = std::env::temp_dir().join(format!("vmemmap-bench-{}", std::process::id()));
     let read = |name| std::fs::read_to_string(directory.join(name)).unwrap();
-    write(&directory, &[case()]).unwrap();
+    write(&directory, &measured(case())).unwrap();
     let before = read(FIGURES);
     assert!(
-        before.starts_with("{\n  \"schema_version\": 1,\n  \"cases\": [") && read(CHART).starts_with("<svg "),
+        before.starts_with("{\n  \"schema_version\": 1,\n  \"image\": {") && read(CHART).starts_with("<svg "),
         "{before}"
     );
     assert_eq!(Baseline::read(&directory.join(FIGURES)).unwrap().compare(&[case()]), []);
     let mut slow = case();
     slow.add.tlbi = 1;
-    let stop = write(&directory, &[slow]).unwrap_err();
+    let stop = write(&directory, &measured(slow)).unwrap_err();
     assert!(
         stop.status == Status::Fail && stop.why.contains("TLBI of the add was 0, is 1: over its budget"),
         "{stop:?}"
@@ -106,7 +118,7 @@ fn what_is_written_is_read_again_and_a_met_budget_is_not_given_up() {
     assert_eq!(read(FIGURES), before);
     let mut longer = case();
     longer.add.instructions.init *= 2;
-    assert_eq!(write(&directory, &[longer]), Ok(()));
+    assert_eq!(write(&directory, &measured(longer)), Ok(()));
     assert_ne!(read(FIGURES), before);
     std::fs::remove_dir_all(directory).unwrap();
 }
