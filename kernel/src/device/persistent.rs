@@ -79,10 +79,11 @@ fn wanted<M: Machine>(boot: &BootInfo, map: &MemoryMap<M>, range: PhysRange, mem
 /// What the device is whose first `looked_at` bytes are at `block`.
 fn recognise(block: NonNull<[u8; BLOCK_BYTES]>, looked_at: usize, wanted: &InfoBlock) -> Result<Found, Error> {
     // SAFETY: mapped for good by `attach`, as far as that; nobody writes it before it is added.
-    let found = InfoBlock::recognise(&unsafe { block.read_volatile() }, wanted)?;
+    let byte = |offset| unsafe { block.cast::<u8>().add(offset).read_volatile() };
+    let mut copy = [0; BLOCK_BYTES];
+    copy.iter_mut().enumerate().for_each(|(offset, copied)| *copied = byte(offset));
+    let found = InfoBlock::recognise(&copy, wanted)?;
     if found == Found::Blank {
-        // SAFETY: as above.
-        let byte = |offset| unsafe { block.cast::<u8>().add(offset).read_volatile() };
         InfoBlock::check_blank((BLOCK_BYTES..looked_at).map(byte))?;
     }
     Ok(found)
@@ -99,8 +100,10 @@ impl DeviceMemory for Persistent {
         }
         if self.found? == Found::Blank && self.used {
             // Before the first struct page: whenever the machine dies, the next boot finds the device as its own.
-            // SAFETY: mapped for good by `attach`, and this driver alone writes it.
-            unsafe { self.block.write_volatile(self.info.encode()) }
+            for (offset, byte) in self.info.encode().into_iter().enumerate() {
+                // SAFETY: mapped for good by `attach`, and this driver alone writes it.
+                unsafe { self.block.cast::<u8>().add(offset).write_volatile(byte) }
+            }
             cache::write_back(self.block.as_ptr().cast(), BLOCK_BYTES);
         }
         Ok(Some(Change::Appeared(self.range)))
