@@ -40,8 +40,8 @@ pub enum CountError {
         /// Why it can't be read.
         error: io::Error,
     },
-    /// A profile without a total.
-    #[error("{} has no `totals:` with instructions; is it callgrind's?", .0.display())]
+    /// A profile without instructions: callgrind did not meet the function.
+    #[error("{} has no `totals:` above 0; build with `--release`, and keep the names of the counted functions", .0.display())]
     NoTotal(PathBuf),
 }
 
@@ -104,9 +104,9 @@ fn total_in(path: &Path) -> Result<u64, CountError> {
     total(&profile).ok_or_else(|| CountError::NoTotal(path.to_owned()))
 }
 
-/// The instructions of a whole profile.
+/// The instructions of a whole profile, if there are any.
 fn total(profile: &str) -> Option<u64> {
-    profile.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
+    profile.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok()).filter(|total| *total > 0)
 }
 
 #[cfg(test)]
@@ -117,5 +117,6 @@ mod tests {
     fn a_profile_tells_its_total() {
         assert_eq!(total("events: Ir\nfn=(1) map\n12 345\n\ntotals: 67890\n"), Some(67890));
         assert_eq!(total("events: Ir\nfn=(1) map\n12 345\n"), None);
+        assert_eq!(total("events: Ir\n\ntotals: 0\n"), None, "the function was never entered");
     }
 }
