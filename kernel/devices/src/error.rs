@@ -1,6 +1,6 @@
 //! What can be wrong with a device.
 
-use crate::{acpi, dimm, fw_cfg, info_block, nfit, virtio_mem};
+use crate::{dimm, info_block, virtio_mem};
 
 /// Why a device's memory can't be had, or not be given back.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -12,15 +12,6 @@ pub enum DeviceError {
     /// A DIMM slot.
     #[error(transparent)]
     Dimm(#[from] dimm::Error),
-    /// The `fw_cfg` device.
-    #[error(transparent)]
-    FwCfg(#[from] fw_cfg::Error),
-    /// ACPI's tables.
-    #[error(transparent)]
-    Acpi(#[from] acpi::Error),
-    /// The table of persistent memory.
-    #[error(transparent)]
-    Nfit(#[from] nfit::Error),
     /// What a persistent device says of itself.
     #[error(transparent)]
     InfoBlock(#[from] info_block::Error),
