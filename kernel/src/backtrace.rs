@@ -2,8 +2,10 @@
 
 use core::arch::asm;
 
+use vmemmap::addr::VirtAddr;
+
 use crate::boot::image::{self, Part};
-use crate::{pointer, println};
+use crate::{cpus, pointer, println};
 
 const MAX_FRAMES: usize = 64;
 
@@ -44,8 +46,11 @@ fn print_chain(mut record: u64) {
 
 fn read_record(record: u64) -> Option<[u64; 2]> {
     let last = record.checked_add(15)?;
-    let on_a_stack = |part: Part| part.holds(record) && part.holds(last);
-    let valid = record.is_multiple_of(8) && (on_a_stack(Part::MainStack) || on_a_stack(Part::ExceptionStack));
+    let on_one_of = |part: Part| part.holds(record) && part.holds(last);
+    let on_a_stack = on_one_of(Part::MainStack)
+        || on_one_of(Part::ExceptionStack)
+        || cpus::is_on_stack(VirtAddr::new(record), VirtAddr::new(last));
+    let valid = record.is_multiple_of(8) && on_a_stack;
     // SAFETY: the sixteen bytes lie on a stack, which is always mapped, and are aligned.
     valid.then(|| unsafe { pointer::at::<[u64; 2]>(record).read() })
 }

@@ -7,14 +7,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
 use spin::mutex::SpinMutex;
 
-use crate::pointer;
+use crate::{cpus, pointer};
 
 static UART: SpinMutex<Option<Uart<'static>>> = SpinMutex::new(None);
+
+/// The CPU that has the lock of the console.
+static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
 
 /// Prints to the console, if there is one.
 #[macro_export]
@@ -145,13 +150,14 @@ pub fn read_line(line: &mut Line) -> Option<Result<String, LineError>> {
     }
 }
 
-/// Lets a panic or a fault report print although the code that it interrupted may hold the console.
+/// Lets a panic or a fault report print although the code that it interrupted may hold the console. If another CPU holds it,
+/// that one gives it back, or seizes it itself.
 ///
 /// # Safety
 ///
-/// The code that holds the console must never run again.
+/// The code that this CPU ran must never run again.
 pub unsafe fn seize() {
-    if UART.is_locked() {
+    if UART.is_locked() && HOLDER.load(Ordering::Relaxed) == cpus::this() {
         // SAFETY: by this function's contract the holder's guard is never used or dropped.
         unsafe { UART.force_unlock() }
     }
@@ -161,7 +167,10 @@ pub unsafe fn seize() {
 /// to lock out.
 fn with(f: impl FnOnce(&mut Option<Uart<'static>>)) {
     if SCTLR_EL1.matches_all(SCTLR_EL1::M::Enable) {
-        f(&mut UART.lock());
+        let mut uart = UART.lock();
+        HOLDER.store(cpus::this(), Ordering::Relaxed);
+        f(&mut uart);
+        HOLDER.store(NOBODY, Ordering::Relaxed);
     } else {
         // SAFETY: one CPU, and neither reports nor handlers re-enter a print that they did not cut short.
         f(unsafe { &mut *UART.as_mut_ptr() });

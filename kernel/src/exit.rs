@@ -1,11 +1,12 @@
 //! The way out: semihosting where the machine has it, else PSCI.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm;
 use qemu_exit::QEMUExit;
-use smccc::psci::{self, system_off, system_reset};
-use smccc::{Hvc, Smc};
+
+use crate::cpus;
+use crate::psci::{self, system_off, system_reset};
 
 /// What the run came to, and the exit status that QEMU then has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,23 +21,11 @@ pub enum Status {
     Panic = 67,
 }
 
-/// How PSCI is called: what the device tree says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Conduit {
-    /// `HVC`.
-    Hvc = 1,
-    /// `SMC`.
-    Smc = 2,
-}
-
 // Before the MMU is on only plain loads and stores are allowed on these.
-static CONDUIT: AtomicU8 = AtomicU8::new(0);
 static EXITING: AtomicBool = AtomicBool::new(false);
-
-/// Remembers how PSCI is called.
-pub fn set_conduit(conduit: Conduit) {
-    CONDUIT.store(conduit as u8, Ordering::Relaxed);
-}
+/// The CPU that reports why the run ends.
+static REPORTER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = usize::MAX;
 
 /// Ends the run. With semihosting QEMU's exit status is `status`; without it the machine powers off, and only the last
 /// line on the console tells what happened.
@@ -44,6 +33,17 @@ pub fn exit(status: Status) -> ! {
     EXITING.store(true, Ordering::Relaxed);
     // Without semihosting the HLT of this call is undefined: the exception handler then calls `power_off`.
     qemu_exit::AArch64::new().exit(status as u32)
+}
+
+/// To be called before this CPU reports why the run ends: another that comes later stops here, and lets the first one
+/// finish. A panic or a fault within the report ends the run at once. (Two that come in the very same moment both report.)
+pub fn report_alone() {
+    let this = cpus::this();
+    match REPORTER.load(Ordering::Relaxed) {
+        NOBODY => REPORTER.store(this, Ordering::Relaxed),
+        reporter if reporter == this => exit(Status::Panic),
+        _ => wait_for_ever(),
+    }
 }
 
 /// Whether [`exit`] has been called: an undefined instruction is then its HLT.
@@ -55,26 +55,20 @@ pub fn is_exiting() -> bool {
 /// Powers the machine off by PSCI; waits for ever where there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn power_off() -> ! {
-    call_psci(system_off::<Hvc>, system_off::<Smc>)
+    stop(system_off())
 }
 
 /// Resets the machine by PSCI; waits for ever where there is none.
 pub fn reset() -> ! {
-    call_psci(system_reset::<Hvc>, system_reset::<Smc>)
+    stop(system_reset())
 }
 
-/// Makes a call that does not return, by the conduit that the machine has.
-fn call_psci(by_hvc: fn() -> Result<(), psci::Error>, by_smc: fn() -> Result<(), psci::Error>) -> ! {
-    let conduit = CONDUIT.load(Ordering::Relaxed);
-    let outcome = if conduit == Conduit::Hvc as u8 {
-        by_hvc()
-    } else if conduit == Conduit::Smc as u8 {
-        by_smc()
-    } else {
-        Ok(())
-    };
-    // Either there is no PSCI or it refused: nothing is left to try.
-    let _ = outcome;
+/// Stops this CPU, whose call to PSCI has returned: either there is none or it refused, and nothing is left to try.
+pub(crate) fn stop(_: Result<(), psci::Error>) -> ! {
+    wait_for_ever()
+}
+
+fn wait_for_ever() -> ! {
     loop {
         asm::wfi();
     }

@@ -17,6 +17,7 @@
 //! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
 //! | [`virtio`] | memory and registers for the drivers of `virtio-drivers` |
 //! | [`firmware`] | what QEMU tells firmware: ACPI tables |
+//! | [`cpus`], [`psci`] | the other CPUs: turned on for a job, off behind it |
 //! | [`pci`] | the PCI bus: functions, their BARs and interrupts |
 //! | [`window`], [`interrupt`] | registers of devices, mapped; their interrupts |
 //! | [`cache`] | data that must reach memory |
@@ -30,6 +31,7 @@ pub mod boot;
 pub mod cache;
 pub mod config;
 pub mod console;
+pub mod cpus;
 pub mod device;
 pub mod exceptions;
 pub mod exit;
@@ -43,6 +45,7 @@ mod panic;
 pub mod pci;
 pub mod pointer;
 pub mod prove;
+pub mod psci;
 pub mod report;
 pub mod story;
 pub mod virtio;

@@ -13,6 +13,7 @@ use vmemmap::vmemmap::PopulateError;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, TooManyRanges, ips};
+use crate::cpus;
 
 /// The kernel's memory map on machine `M`.
 pub type MemoryMap<M> = Hotplug<M, RamFrames, StructPage>;
@@ -48,8 +49,8 @@ unsafe impl Frames for RamFrames {
     }
 }
 
-/// Read sections of the one CPU that there is.
-pub static READERS: Readers<1> = Readers::new();
+/// Read sections of all CPUs.
+pub static READERS: Readers<{ cpus::MOST }> = Readers::new();
 
 // SAFETY: whoever reads struct pages without a reference does so in a section of `READERS`.
 unsafe impl Quiesce for RamFrames {
@@ -82,6 +83,19 @@ impl core::fmt::Display for BringUpError {
     }
 }
 
+/// The machine of the CPU that runs this, by the tables of granule `G` that it is on.
+///
+/// # Panics
+///
+/// If boot has built tables of another granule.
+#[must_use]
+pub fn machine<G: Granule>(boot: &BootInfo) -> El1<G> {
+    assert!(G::SIZE == boot.config.granule, "the tables have pages of {}", boot.config.granule);
+    let offset = boot.layout.linear_address(PhysAddr::new(0)).value();
+    // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
+    unsafe { El1::new(offset) }
+}
+
 /// Hands the free RAM to the allocator and gives all of RAM its struct pages, on the machine that `around` makes.
 ///
 /// # Errors
@@ -92,9 +106,7 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> Result<MemoryMap<M>, BringUpError> {
     let frames = release_ram(boot, G::SIZE.bytes())?;
-    let offset = boot.layout.linear_address(PhysAddr::new(0)).value();
-    // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
-    let machine = around(unsafe { El1::new(offset) });
+    let machine = around(machine(boot));
     // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
     let mut tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
     // Among others, what the identity map of the switch left in the TLB.

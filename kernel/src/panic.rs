@@ -2,21 +2,14 @@
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backtrace;
 use crate::exit::{self, Status};
 use crate::{console, print, println};
 
-// Plain loads and stores: a panic may come before the MMU is on.
-static PANICKING: AtomicBool = AtomicBool::new(false);
-
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    if PANICKING.load(Ordering::Relaxed) {
-        exit::exit(Status::Panic);
-    }
-    PANICKING.store(true, Ordering::Relaxed);
+    exit::report_alone();
     // SAFETY: nothing but this handler runs again.
     unsafe { console::seize() };
     print!("@panic ");

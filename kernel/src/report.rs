@@ -15,7 +15,7 @@ use vmemmap::granule::GranuleSize;
 use vmemmap::leaf::LeafPolicy;
 
 use crate::boot::{BootInfo, Cpu};
-use crate::watch;
+use crate::{cpus, watch};
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,7 +98,7 @@ fn geometry(boot: &BootInfo, verdict: Verdict, report: &mut Object) {
     report.text("granule", config.granule.name());
     report.value("va_bits", config.va_bits);
     report.value("pa_bits", boot.pa_bits());
-    report.value("cpus", 1);
+    report.value("cpus", cpus::count());
     report.value("struct_page_size", layout.struct_page_bytes());
     report.text(
         "leaf_policy",

@@ -26,6 +26,7 @@ use vmemmap::seam::Machine;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, refuse};
+use crate::cpus;
 use crate::device::{self, Attached};
 use crate::exit::{self, Status};
 use crate::live;
@@ -82,6 +83,7 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     around: impl FnOnce(El1<G>) -> M,
 ) -> ! {
     let mut map = bring_up::<G, _>(boot, around).unwrap_or_else(|error| refuse(error));
+    cpus::prepare(boot, &mut map).unwrap_or_else(|error| refuse(error));
     if boot.config.live {
         live::serve(boot, map)
     }

@@ -1,5 +1,5 @@
-//! The window of other devices' registers, and of memory that is looked at before it is added: above the console's, which
-//! boot maps.
+//! The window of other devices' registers, of memory that is looked at before it is added, and of the stacks of other CPUs:
+//! above the console's, which boot maps.
 //!
 //! What is mapped stays mapped. A driver that is handed a physical address finds it again by [`find`].
 
@@ -12,7 +12,7 @@ use vmemmap::descriptor::{Attributes, TableAttributes};
 use vmemmap::granule::Granule;
 use vmemmap::leaf::LeafPolicy;
 use vmemmap::mapping::{self, MapError, Mapping};
-use vmemmap::seam::Machine;
+use vmemmap::seam::{Frames, Machine};
 use vmemmap::table::Protection;
 
 use crate::boot::{self, BootInfo, CONSOLE_WINDOW};
@@ -21,8 +21,8 @@ use crate::pointer;
 
 /// Bits of an address that all tables can show.
 const NARROW_PA_BITS: u32 = 32;
-/// The largest page: what the console's window takes at most.
-const CONSOLE_BYTES: u64 = 1 << 16;
+/// Bytes of the largest page: what the console's window takes at most.
+const LARGEST_PAGE: u64 = 1 << 16;
 /// Up to here nothing else is linked or mapped: the image has the 256 MiB below the console, Linux's fixmap is far above.
 const END: VirtAddr = CONSOLE_WINDOW.add(128 << 20);
 
@@ -32,7 +32,52 @@ struct Window {
     registers: Vec<(PhysRange, VirtAddr)>,
 }
 
-static WINDOW: Mutex<Window> = Mutex::new(Window { next: CONSOLE_WINDOW.add(CONSOLE_BYTES), registers: Vec::new() });
+static WINDOW: Mutex<Window> = Mutex::new(Window { next: CONSOLE_WINDOW.add(LARGEST_PAGE), registers: Vec::new() });
+
+/// A stack. It grows down towards pages that are never mapped.
+#[derive(Clone, Copy, Debug)]
+pub struct Stack {
+    range: VirtRange,
+    physical: PhysRange,
+}
+
+impl Stack {
+    /// Its lowest byte.
+    #[must_use]
+    pub fn start(&self) -> *const u8 {
+        pointer::at(self.range.start().value())
+    }
+
+    /// How large it is.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.range.bytes() as usize
+    }
+
+    /// Where it begins to grow from.
+    #[must_use]
+    pub const fn end(&self) -> VirtAddr {
+        self.range.end()
+    }
+
+    /// The same with the MMU off.
+    #[must_use]
+    pub const fn physical_end(&self) -> PhysAddr {
+        self.physical.end()
+    }
+
+    /// Whether `address` lies on it.
+    #[must_use]
+    pub fn holds(&self, address: VirtAddr) -> bool {
+        self.range.contains(address)
+    }
+
+    /// Whether `address` lies below it, where nothing is mapped.
+    #[must_use]
+    pub fn guards(&self, address: VirtAddr) -> bool {
+        address < self.range.start() && self.range.start().since(address) <= LARGEST_PAGE
+    }
+}
 
 /// Why something can't be mapped.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +93,8 @@ pub enum WindowError {
     },
     /// The window is full.
     Full(PhysRange),
+    /// No RAM for a stack of so many bytes.
+    NoRam(u64),
     /// No RAM for its tables.
     Map(MapError),
 }
@@ -63,6 +110,7 @@ impl core::fmt::Display for WindowError {
             Self::Full(range) => {
                 write!(f, "registers {range} do not fit in the window of registers: have fewer devices")
             }
+            Self::NoRam(bytes) => write!(f, "no {bytes} bytes of RAM in one piece; give more RAM"),
             Self::Map(error) => write!(f, "registers: {error}; give more RAM"),
         }
     }
@@ -90,6 +138,23 @@ pub fn registers<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64
 pub fn memory<M: Machine>(map: &mut MemoryMap<M>, start: PhysAddr, bytes: u64) -> Result<NonNull<u8>, WindowError> {
     let (range, va) = keep(map, start, bytes, Attributes::KERNEL)?;
     at(va, start.since(range.start())).ok_or(WindowError::Full(range))
+}
+
+/// Maps `bytes` bytes of RAM (a power of two, at least a page), for good, as a stack.
+///
+/// # Errors
+///
+/// [`WindowError`] if there is no RAM, or it can't be mapped.
+pub fn stack<M: Machine>(map: &mut MemoryMap<M>, bytes: u64) -> Result<Stack, WindowError> {
+    let frame = RamFrames::current().take(bytes).ok_or(WindowError::NoRam(bytes))?;
+    WINDOW.lock().leave_out(LARGEST_PAGE);
+    match keep(map, frame, bytes, Attributes::KERNEL) {
+        Ok((physical, va)) => Ok(Stack { range: VirtRange::new(va, bytes), physical }),
+        Err(error) => {
+            RamFrames::current().give(frame, bytes);
+            Err(error)
+        }
+    }
 }
 
 /// Where registers are mapped, if [`registers`] has mapped them.
@@ -129,9 +194,14 @@ fn keep<M: Machine>(
 }
 
 impl Window {
+    /// Leaves a hole that nothing is ever mapped to.
+    fn leave_out(&mut self, bytes: u64) {
+        self.next = self.next.add(bytes);
+    }
+
     /// Addresses for `range`.
     fn room(&self, range: PhysRange) -> Result<VirtRange, WindowError> {
         let va = VirtRange::new(self.next, range.bytes());
-        if range.bytes() <= END.since(self.next) { Ok(va) } else { Err(WindowError::Full(range)) }
+        if self.next <= END && range.bytes() <= END.since(self.next) { Ok(va) } else { Err(WindowError::Full(range)) }
     }
 }

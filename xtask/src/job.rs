@@ -35,6 +35,9 @@ pub struct Job {
     /// QEMU's name of the CPU
     #[arg(long, default_value = "neoverse-n1")]
     pub cpu: String,
+    /// CPUs, 1 to 8
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub smp: u8,
     /// RAM for the kernel
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::bytes)]
     pub memory: u64,

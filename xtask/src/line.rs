@@ -105,10 +105,11 @@ impl Boot {
         let nvdimm = if job.has(Kind::Nvdimm) { "nvdimm=on," } else { "" };
         let mut line = format!(
             "{QEMU} -nodefaults -display none -nic none -machine virt,gic-version=3,{el2}{nvdimm}memory-backend=ram \
-             -object memory-backend-ram,id=ram,size={bytes}B,reserve=off -m {bytes}B{} -cpu {} -smp 1 \
+             -object memory-backend-ram,id=ram,size={bytes}B,reserve=off -m {bytes}B{} -cpu {} -smp {} \
              -serial stdio -semihosting-config enable=on,target=native",
             attach::room(job),
-            job.cpu.replace(' ', "")
+            job.cpu.replace(' ', ""),
+            job.smp
         );
         // A live machine may be reset.
         line += if live.is_none() { " -no-reboot" } else { "" };

@@ -13,8 +13,8 @@ use super::image;
 use super::info::BootInfo;
 use super::ranges::Ranges;
 use super::refuse::Refusal;
-use crate::exit::Conduit;
 use crate::pointer;
+use crate::psci::Conduit;
 
 const MAGIC: u32 = 0xd00d_feed;
 const GIB: u64 = 1 << 30;
@@ -116,6 +116,17 @@ impl DeviceTree {
             "smc" => Some(Conduit::Smc),
             _ => None,
         }
+    }
+
+    /// The CPUs that PSCI can turn on, and the one that runs this: their affinities, as `MPIDR_EL1` holds them.
+    pub fn cpus(&self) -> impl Iterator<Item = u64> {
+        let usable = |node: &FdtNode<'static>| {
+            text(*node, "device_type") == Some("cpu")
+                && text(*node, "enable-method") == Some("psci")
+                && text(*node, "status").is_none_or(|status| matches!(status, "okay" | "ok"))
+        };
+        let nodes = self.tree.find_node("/cpus").into_iter().flat_map(|cpus| cpus.children());
+        nodes.filter(usable).filter_map(registers).map(PhysAddr::value)
     }
 
     /// RAM: what all memory nodes say, in whatever order they come.

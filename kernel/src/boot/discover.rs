@@ -13,7 +13,7 @@ use super::refuse::Refusal;
 use super::switch::Switch;
 use super::tables::{self, CONSOLE_WINDOW, Plan};
 use crate::config::Config;
-use crate::{console, exit};
+use crate::{console, psci};
 
 /// Reads the device tree and the CPU's ID registers, builds the first tables, and leaves a [`BootInfo`].
 ///
@@ -22,7 +22,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     let tree = DeviceTree::find(x0)?;
     let console = start_console(&tree);
     if let Some(conduit) = tree.conduit() {
-        exit::set_conduit(conduit);
+        psci::set_conduit(conduit);
     }
     check_start(entry_level)?;
     let config = Config::parse(tree.boot_arguments())?;
@@ -35,6 +35,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     }
     let plan = plan(&config, &cpu, &tree, console)?;
     let built = tables::build(&plan)?;
+    let switch = Switch::new(plan.regime, cpu::ips(cpu.output_bits(plan.regime.output())), &built);
     let info = BootInfo {
         config,
         cpu,
@@ -43,6 +44,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
         image: image::whole(),
         device_tree: tree.range(),
         next_free: built.next_free,
+        switch,
         regime: plan.regime,
         layout: plan.layout,
         root: built.root,
@@ -51,7 +53,7 @@ pub fn prepare(x0: u64, entry_level: u64) -> Result<Switch, Refusal<'static>> {
     };
     // SAFETY: called once, before the kernel starts.
     unsafe { info::store(&info) }
-    Ok(Switch::new(plan.regime, cpu::ips(cpu.output_bits(plan.regime.output())), &built))
+    Ok(switch)
 }
 
 /// Refuses a machine that the image can't run on, whatever it is asked to do.
@@ -90,7 +92,8 @@ fn plan(config: &Config, cpu: &Cpu, tree: &DeviceTree, console: Option<PhysAddr>
     free.remove(image::whole())?;
     free.remove(tree.range())?;
     free.shrink_to_pages(granule.bytes());
-    Ok(Plan { regime, layout, ram, free, policy: config.leaf, console })
+    let more_cpus = tree.cpus().nth(1).is_some();
+    Ok(Plan { regime, layout, ram, free, policy: config.leaf, console, more_cpus })
 }
 
 /// The RAM that the boot arguments leave us, in whole pages; the image and the device tree must lie in it.

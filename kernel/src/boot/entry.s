@@ -96,9 +96,7 @@ at_el3:                             // only to say on the console that it is ref
 
 at_el1:
     msr     cpacr_el1, xzr          // floating point and SIMD trap: the kernel has none
-    adrp    x0, vectors
-    add     x0, x0, :lo12:vectors
-    bl      install_vectors
+    bl      install_boot_vectors
 
 1:  mov     x0, x19
     mov     x1, x22
@@ -140,19 +138,26 @@ mmu_on:                             // at its link address from here on
     isb
     msr     ttbr0_el1, xzr
     isb
-    adrp    x0, vectors
-    add     x0, x0, :lo12:vectors
-    bl      install_vectors
+    bl      install_boot_vectors
     adrp    x0, main_stack_end
     mov     sp, x0
     mov     x29, xzr
     mov     x30, xzr
     b       kernel_start
 
-// x0: the vectors. Gives exceptions a stack of their own.
-install_vectors:
-    msr     vbar_el1, x0
+install_boot_vectors:
     adrp    x0, exception_stack_end
+    mov     x1, xzr
+
+// x0: the end of a stack for exceptions, which vectors.s finds again in TPIDR_EL1. x1: the number of this CPU, which
+// TPIDRRO_EL0 holds from now on: EL0, which could read it, is never used. Changes x2.
+    .global install_vectors
+install_vectors:
+    adrp    x2, vectors
+    add     x2, x2, :lo12:vectors
+    msr     vbar_el1, x2
+    msr     tpidr_el1, x0
+    msr     tpidrro_el0, x1
     msr     spsel, #1
     mov     sp, x0
     msr     spsel, #0

@@ -114,6 +114,12 @@ pub fn link_address(running: u64) -> u64 {
     running.wrapping_sub(address(&raw const image_start)).wrapping_add(link)
 }
 
+/// The physical address of what is now at `running`, once the MMU is on: `image` is where the whole image lies.
+#[must_use]
+pub fn physical_address(running: u64, image: PhysRange) -> PhysAddr {
+    image.start().add(running - address(&raw const image_start))
+}
+
 fn address(symbol: *const u8) -> u64 {
     symbol.addr() as u64
 }

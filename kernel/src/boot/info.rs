@@ -9,6 +9,7 @@ use vmemmap::regime::Regime;
 
 use super::cpu::Cpu;
 use super::ranges::{Ranges, TooManyRanges};
+use super::switch::Switch;
 use crate::config::Config;
 
 /// What boot found and built. Plain numbers: written before the MMU is on, read after.
@@ -28,6 +29,8 @@ pub struct BootInfo {
     pub device_tree: PhysRange,
     /// Free RAM below this address holds the first tables; at and above it nothing does.
     pub next_free: PhysAddr,
+    /// How another CPU switches its MMU on; its identity map stands if the device tree names one.
+    pub switch: Switch,
     /// How the kernel half is translated.
     pub regime: Regime,
     /// Where linear map and vmemmap are.

@@ -27,4 +27,5 @@ pub use devicetree::{DeviceTree, PciHost};
 pub use info::{BootInfo, Registers, info};
 pub use ranges::{MAX_RANGES, Ranges, TooManyRanges};
 pub use refuse::{Refusal, refuse};
+pub use switch::Switch;
 pub use tables::CONSOLE_WINDOW;

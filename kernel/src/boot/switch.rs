@@ -6,7 +6,8 @@ use vmemmap::regime::Regime;
 
 use super::tables::FirstTables;
 
-/// What `entry.s` writes, in the order in which it loads them.
+/// What a CPU writes to switch its MMU on, in the order in which the assembly loads them.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Switch {
     mair: u64,
@@ -21,7 +22,11 @@ pub struct Switch {
 const SCTLR_RES1: u64 = 1 << 11 | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 28 | 1 << 29;
 
 impl Switch {
+    /// Of a CPU that is not to be switched on.
+    pub const OFF: Self = Self { mair: 0, tcr: 0, ttbr0: 0, ttbr1: 0, sctlr: 0, tcr_without_ttbr0: 0 };
+
     /// For these tables, on a CPU whose output size has the encoding `ips`.
+    #[must_use]
     pub fn new(regime: Regime, ips: u64, tables: &FirstTables) -> Self {
         let registers = regime.registers(tables.root, ips);
         Self {

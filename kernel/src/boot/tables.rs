@@ -39,6 +39,8 @@ pub struct Plan {
     pub policy: LeafPolicy,
     /// The console's registers.
     pub console: Option<PhysAddr>,
+    /// Other CPUs will switch their MMU on.
+    pub more_cpus: bool,
 }
 
 /// What was built.
@@ -47,7 +49,7 @@ pub struct FirstTables {
     pub identity: PhysAddr,
     /// Root of the kernel half.
     pub root: PhysAddr,
-    /// Free RAM below this address holds the tables of the kernel half.
+    /// Free RAM below this address holds the tables that stay.
     pub next_free: PhysAddr,
 }
 
@@ -70,9 +72,10 @@ fn build_with<G: Granule>(plan: &Plan) -> Result<FirstTables, Refusal<'static>> 
     map_image(&mut half, &mut frames, plan.policy)?;
     map_ram(&mut half, &mut frames, plan)?;
     map_console(&mut half, &mut frames, plan.console)?;
-    // What follows is free again once the MMU is on.
-    let next_free = frames.next();
+    let without_identity = frames.next();
     let identity = map_identity::<G>(plan, &mut frames)?;
+    // Once the MMU is on, nobody but other CPUs needs the identity map.
+    let next_free = if plan.more_cpus { frames.next() } else { without_identity };
     discard_stale_lines(&plan.free, frames.next());
     Ok(FirstTables { identity, root: half.tables.root(), next_free })
 }

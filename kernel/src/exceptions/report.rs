@@ -9,10 +9,11 @@ use super::{Frame, SYNCHRONOUS};
 use crate::boot::image::{self, Part};
 use crate::boot::{self, BootInfo};
 use crate::exit::{self, Status};
-use crate::{backtrace, console, pointer, println};
+use crate::{backtrace, console, cpus, pointer, println};
 
 /// Says what happened, where, and how it came to that; ends the run.
 pub fn report(frame: &Frame, kind: u64) -> ! {
+    exit::report_alone();
     // SAFETY: the interrupted code never runs again.
     unsafe { console::seize() };
     let syndrome = Syndrome(frame.esr);
@@ -61,6 +62,9 @@ fn region(address: u64) -> &'static str {
     let va = VirtAddr::new(address);
     if let Some(part) = Part::ALL.into_iter().find(|part| part.linked().contains(va)) {
         return part.name();
+    }
+    if let Some(name) = cpus::stack_name(va) {
+        return name;
     }
     let Some(info) = boot::info() else { return "physical memory (the MMU is off)" };
     if let Some(name) = decode::window(&info.layout, va) {

@@ -11,7 +11,7 @@
 
     .macro  nested_vector
     .balign 128
-    adrp    x0, exception_stack_end
+    mrs     x0, tpidr_el1           // the end of this CPU's exception stack
     mov     sp, x0
     mrs     x0, esr_el1
     mrs     x1, far_el1
