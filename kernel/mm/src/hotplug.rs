@@ -17,6 +17,7 @@ mod region;
 mod remove;
 mod request;
 mod view;
+mod work;
 
 pub use error::{AddError, Obstacle, PlanError, RemoveError};
 pub use kind::{Device, Kind, LINEAR_PROTECTION, PeerToPeer, Private, RangeKind};
@@ -24,6 +25,7 @@ pub use plan::{Plan, Summary};
 pub use region::{Listed, Region, Removed};
 pub use request::Request;
 pub use view::{Reference, View};
+pub use work::Work;
 
 #[cfg(test)]
 mod adopter_layouts_tests;
@@ -55,6 +57,8 @@ mod subsection_tests;
 mod tests;
 #[cfg(test)]
 mod validity_tests;
+#[cfg(test)]
+mod work_tests;
 
 use core::marker::PhantomData;
 

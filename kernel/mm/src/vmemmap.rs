@@ -3,12 +3,14 @@
 //! Usable on its own, below [`hotplug`](crate::hotplug): a kernel that keeps its own books of sections only needs
 //! [`populate`] and [`depopulate`]. The counterpart in Linux is `vmemmap_populate_basepages()` and `vmemmap_free()`.
 
+mod chunks;
 mod memmap;
 mod serve;
 mod steps;
 #[cfg(test)]
 mod tests;
 
+pub use chunks::Chunks;
 pub use memmap::{Memmap, Shared};
 pub(crate) use steps::{Reservation, initialise_within};
 

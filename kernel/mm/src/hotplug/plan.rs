@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::request::{Ask, Host};
-use super::{AddError, Hotplug, PlanError, RangeKind, Region, early_parts};
+use super::{AddError, Hotplug, PlanError, RangeKind, Region, Work, early_parts};
 use crate::addr::{Pfn, PhysRange, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};
 use crate::frames::Reserved;
@@ -104,7 +104,36 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     ///
     /// [`AddError`] if RAM runs out while the tables (or struct pages, without an altmap) are reserved; then nothing has
     /// changed but empty records, and the same request succeeds once there is RAM.
-    pub fn commit(mut self) -> Result<Region, AddError> {
+    pub fn commit(self) -> Result<Region, AddError> {
+        self.add(|machine, memmap, roles| memmap.initialise::<M, P>(machine, roles))
+    }
+
+    /// The same with the struct pages initialised by many CPUs. When they are mapped it calls `share` once, which lends the
+    /// [`Work`] to as many CPUs as it likes, this one among them, and comes back when they have let go of it. What is left
+    /// then this CPU does. Not before all is done are the pfns valid.
+    ///
+    /// The work can't leave `share`, so CPUs are lent it in a scope: [`std::thread::scope`](https://doc.rust-lang.org/std/thread/fn.scope.html)
+    /// on a host, in a kernel a call across CPUs that returns when it has returned on all of them. Such a scope orders what
+    /// they have written before what this CPU does next. Struct pages of early sections, which are few, are this CPU's.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Plan::commit). Then `share` has not been called.
+    ///
+    /// # Panics
+    ///
+    /// If `share` does. The range stays half added, and its memory can't be added again.
+    pub fn commit_with(self, share: impl FnOnce(&Work<P>)) -> Result<Region, AddError> {
+        self.add(|machine, memmap, roles| {
+            let work = Work::new(*memmap, *roles);
+            share(&work);
+            work.finish(machine);
+        })
+    }
+
+    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid.
+    #[inline]
+    fn add(mut self, initialise: impl FnOnce(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
         let early = early_parts(ask.range, hotplug.own_part(ask.range));
@@ -125,7 +154,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
             machine.isb();
         }
         let roles = ask.roles();
-        memmap.initialise::<M, P>(machine, &roles);
+        initialise(machine, &memmap, &roles);
         early.for_each(|part| vmemmap::initialise_within::<M, P>(machine, layout, part, &roles));
         machine.end(Phase::Initialise);
         let record = Record { range: ask.range, lodging: lodging(&ask, taken.slot, &storage) };

@@ -99,7 +99,7 @@ impl<M: Memory> Word for MemoryWord<'_, M> {
 /// It takes its caller's location: the test that weakens one ordering after the other knows them by their lines.
 #[inline]
 #[track_caller]
-pub(super) fn try_update<E>(word: &impl Word, order: Ordering, next: impl Fn(u64) -> Result<u64, E>) -> Result<u64, E> {
+pub(crate) fn try_update<E>(word: &impl Word, order: Ordering, next: impl Fn(u64) -> Result<u64, E>) -> Result<u64, E> {
     let seen = word.load(Ordering::Relaxed);
     match word.compare_exchange(seen, next(seen)?, order, Ordering::Relaxed) {
         Ok(before) => Ok(before),

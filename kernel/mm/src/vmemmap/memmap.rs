@@ -159,6 +159,11 @@ impl Memmap {
         VirtRange::new(start, end.since(start))
     }
 
+    /// The same for struct pages of its own only: `bytes` bytes from byte `first` on.
+    pub(super) const fn part(&self, first: u64, bytes: u64) -> Self {
+        Self { va: VirtRange::new(self.va.start().add(first), bytes), ..*self }
+    }
+
     /// Whether it has no struct page at all.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
