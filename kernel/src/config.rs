@@ -39,6 +39,8 @@ pub struct Config {
     pub leaf: LeafPolicy,
     /// `plan=1`: print the plans and end.
     pub plan: bool,
+    /// `passes=N`: add and remove the device again and again, N times by one CPU and by all, and take the time; 0.
+    pub passes: u64,
     /// `count=1`: count instructions.
     pub count: bool,
     /// `trace=1`: print every event of the tables.
@@ -139,7 +141,7 @@ impl fmt::Display for ConfigError<'_> {
 }
 
 const KEYS: &str = "granule, va_bits, memory, device, remove_order, memory_block, memmap, altmap, altmap_reserve, \
-                    altmap_free, leaf, plan, count, trace, checked, hold, live, test, break";
+                    altmap_free, leaf, plan, passes, count, trace, checked, hold, live, test, break";
 
 const FLAG: &str = "0 or 1";
 const FRAMES: &str = "a number of frames";
@@ -160,6 +162,7 @@ impl Config {
         altmap_free: None,
         leaf: LeafPolicy::Largest,
         plan: false,
+        passes: 0,
         count: false,
         trace: false,
         checked: false,
@@ -213,6 +216,7 @@ impl Config {
             "altmap_free" => (put(&mut self.altmap_free, number(value).map(Some)), FRAMES),
             "leaf" => (put(&mut self.leaf, leaf(value)), "largest, linux or pages"),
             "plan" => (put(&mut self.plan, flag(value)), FLAG),
+            "passes" => (put(&mut self.passes, number(value)), "a number of passes"),
             "count" => (put(&mut self.count, flag(value)), FLAG),
             "trace" => (put(&mut self.trace, flag(value)), FLAG),
             "checked" => (put(&mut self.checked, flag(value)), FLAG),

@@ -202,7 +202,7 @@ impl<M: Machine> Live<M> {
         // SAFETY: the device has brought it, and nobody else knows of it: it is checked against RAM and against all others
         // before it is added.
         let request = unsafe { request(&self.boot.config, &self.map, range, *memmap, memory.front()) };
-        let answer = match self.meter.add(&mut self.map, request) {
+        let answer = match self.meter.add(self.boot, &mut self.map, request) {
             Ok((region, cost)) => {
                 let there = There { device, region, asked: *request.storage() };
                 let mut failures = Failures::new();

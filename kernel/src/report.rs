@@ -2,10 +2,12 @@
 
 mod device;
 pub(crate) mod json;
+mod passes;
 mod plan;
 
 pub(crate) use device::fault;
 pub use device::{Cost, DeviceReport, Shown};
+pub use passes::print_passes;
 pub use plan::{Planned, print_plans};
 
 use alloc::vec::Vec;

@@ -9,6 +9,7 @@
 mod asked;
 mod costs;
 mod marks;
+mod passes;
 mod plan;
 mod regions;
 mod request;
@@ -93,6 +94,10 @@ pub(crate) fn tell_on<G: Granule, M: Machine<Granule = G>>(
     if boot.config.plan {
         plan::end(boot, &map, &devices, &plans, before)
     }
+    if boot.config.passes > 0 {
+        let [only] = &devices[..] else { refuse("passes=N takes the time of one device: give one") };
+        passes::end(boot, map, only)
+    }
     let order = removal(boot, devices.len());
     let (map, events) = costs::rehearse(map, &devices, &order);
     let counter = costs::counter(boot.config.count);
@@ -147,7 +152,7 @@ impl Story {
         let mut regions = Regions::default();
         for (asked, costs) in self.devices.iter().zip(&mut self.costs) {
             marks::before_populate(map, asked.range);
-            let region = costs.add(map, asked.request);
+            let region = costs.add(self.boot, map, asked.request);
             regions.push(region.unwrap_or_else(|error| refuse(format_args!("{}{error}", asked.name))));
         }
         regions

@@ -4,6 +4,7 @@
 //! - `case`: what is measured, and the figures that follow; `maps`: what the plan knows beforehand
 //! - `boots`: runs them; `linux`: what Linux does; `budget`, `baseline`: what is allowed
 //! - `image`: how large the image is
+//! - `parallel`: what several CPUs gain
 //! - `table`, `chart`: how it is shown
 
 mod baseline;
@@ -14,6 +15,7 @@ mod chart;
 mod image;
 mod linux;
 mod maps;
+mod parallel;
 mod table;
 
 use std::path::Path;
@@ -32,6 +34,7 @@ use crate::{build, setup};
 use baseline::{Baseline, Finding};
 use case::{Case, Place};
 use image::ImageSize;
+use parallel::Parallel;
 use table::rows_of;
 
 const GIB: u64 = 1 << 30;
@@ -62,6 +65,9 @@ pub struct Bench {
     /// Write docs/bench: the figures and their chart
     #[arg(long)]
     write: bool,
+    /// Instead, take the time in which 1 CPU and N initialise the struct pages of 16 GiB; --check holds 2 CPUs to a target
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
+    smp: Option<u8>,
 }
 
 impl Bench {
@@ -69,6 +75,9 @@ impl Bench {
     pub fn run(&self) -> Result<Status, Stop> {
         self.refuse_contradictions()?;
         let places = self.places()?;
+        if let Some(cpus) = self.smp {
+            return self.run_in_parallel(&places, cpus);
+        }
         let baseline = self.check.then(|| Baseline::read(&baseline::directory().join(FIGURES))).transpose()?;
         baseline.iter().try_for_each(|baseline| baseline.covers(&places))?;
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
@@ -87,12 +96,33 @@ impl Bench {
         Ok(if verdict.is_none_or(|verdict| verdict.is_good()) { Status::Pass } else { Status::Fail })
     }
 
+    fn run_in_parallel(&self, places: &[Place], cpus: u8) -> Result<Status, Stop> {
+        setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
+        build::images(&[Image::Kernel])?;
+        let all = parallel::run(places, cpus)?;
+        let passed = !self.check || !all.iter().any(Parallel::misses_target);
+        if self.json {
+            println!("{}", parallel::object(&all, passed));
+        } else {
+            for line in parallel::lines(&all) {
+                anstream::println!("{line}");
+            }
+        }
+        Ok(if passed { Status::Pass } else { Status::Fail })
+    }
+
     fn refuse_contradictions(&self) -> Result<(), Stop> {
         let part = self.granule.is_some() || !self.size.is_empty() || self.cpu.is_some();
         let why = match self {
             Self { short: true, write: true, .. } => "--write writes all cases: leave --short away",
             Self { write: true, .. } if part => "--write writes all cases: leave --granule, --size and --cpu away",
             Self { write: true, check: true, .. } => "--write replaces what --check compares with: leave one away",
+            Self { smp: Some(_), write: true, .. } | Self { smp: Some(_), short: true, .. } => {
+                "--smp takes times, which are not written down: leave --write and --short away"
+            }
+            Self { smp: Some(cpus), check: true, .. } if *cpus != parallel::TARGET_CPUS => {
+                "--check has a target for 2 CPUs: give --smp 2"
+            }
             Self { short: true, size, .. } if !size.is_empty() => "--short is 1 GiB: leave --short or --size away",
             Self { short: true, cpu: Some(_), .. } => "--short is on neoverse-n1: leave --short or --cpu away",
             _ => return Ok(()),
@@ -102,7 +132,7 @@ impl Bench {
 
     /// The cases, those of one granule and size beside each other.
     fn places(&self) -> Result<Vec<Place>, Stop> {
-        let cpus = if self.short { &CPUS[..1] } else { &CPUS };
+        let cpus = if self.short || self.smp.is_some() { &CPUS[..1] } else { &CPUS };
         let cpus = self.cpu.as_deref().map_or(cpus.to_vec(), |cpu| vec![cpu]);
         let granules = self.granule.map_or(GranuleSize::ALL.to_vec(), |granule| vec![granule]);
         let places = granules.into_iter().flat_map(|granule| {
@@ -124,6 +154,7 @@ impl Bench {
         match granule {
             _ if self.short => vec![GIB],
             _ if !sizes.is_empty() => sizes,
+            _ if self.smp.is_some() => vec![16 * GIB],
             GranuleSize::K64 => [1, 16, 256, 1024].map(|gib| gib * GIB).to_vec(),
             GranuleSize::K4 | GranuleSize::K16 => [1, 16, 256].map(|gib| gib * GIB).to_vec(),
         }

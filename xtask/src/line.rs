@@ -56,6 +56,8 @@ pub struct Boot {
     pub plan: bool,
     /// Say every event of the tables.
     pub trace: bool,
+    /// Instead of the main job, initialise struct pages so often by one CPU and by all.
+    pub passes: u64,
     /// Stay alive after the hot-add, with QMP at this absolute path.
     pub hold: Option<PathBuf>,
     /// Offer a gdb stub at this address; unless held, the machine starts stopped.
@@ -69,7 +71,7 @@ impl Boot {
     #[must_use]
     pub fn main_job(job: Job) -> Self {
         let image = if job.broken.is_some() { Image::Test } else { Image::Kernel };
-        Self { image, job, test: None, plan: false, trace: false, hold: None, gdb: None, live: None }
+        Self { image, job, test: None, plan: false, trace: false, passes: 0, hold: None, gdb: None, live: None }
     }
 
     /// A machine whose device memory comes and goes, with QMP at this absolute path.
@@ -131,9 +133,10 @@ impl Boot {
     fn boot_arguments(&self) -> String {
         let plan = if self.plan { " plan=1" } else { "" };
         let trace = if self.trace { " trace=1" } else { "" };
+        let passes = if self.passes > 0 { format!(" passes={}", self.passes) } else { String::new() };
         let hold = if self.hold.is_some() { " hold=1" } else { "" };
         let test = self.test.as_ref().map(|name| format!(" test={name}")).unwrap_or_default();
-        self.job.boot_arguments() + plan + trace + hold + &test
+        self.job.boot_arguments() + plan + trace + &passes + hold + &test
     }
 }
 

@@ -9,8 +9,9 @@ use vmemmap::hotplug::{Region, RemoveError, Request};
 use vmemmap::seam::Machine;
 use vmemmap::vmemmap::Storage;
 
+use crate::boot::BootInfo;
 use crate::measure::InstructionCounter;
-use crate::memory::{MemoryMap, RamFrames};
+use crate::memory::{self, MemoryMap, RamFrames};
 use crate::report::Cost;
 use crate::story::handed_out;
 
@@ -28,11 +29,11 @@ impl<M: Machine> Meter<M> {
     /// # Errors
     ///
     /// In words: it can't be planned, or RAM has run out.
-    pub fn add(&self, map: &mut MemoryMap<M>, request: Request) -> Result<(Region, Cost), String> {
+    pub fn add(&self, boot: &BootInfo, map: &mut MemoryMap<M>, request: Request) -> Result<(Region, Cost), String> {
         let plan = map.plan(request).map_err(|error| error.to_string())?.summary();
         let (free, records) = (RamFrames::current().free(), map.section_bytes());
         let (region, counted) = self.counted(map, |map| match map.plan(request) {
-            Ok(plan) => plan.commit().map_err(|error| error.to_string()),
+            Ok(plan) => memory::commit(boot, plan).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         });
         let region = region?;

@@ -4,16 +4,17 @@ use alloc::vec::Vec;
 
 use vmemmap::count::Count;
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::{AddError, Region, Request};
+use vmemmap::hotplug::{AddError, Plan, Region, Request};
+use vmemmap::meta::StructPage;
 use vmemmap::observe::Observed;
 use vmemmap::seam::Machine;
 use vmemmap::vmemmap::Storage;
 
 use super::Asked;
 use super::regions::Regions;
-use crate::boot::refuse;
+use crate::boot::{BootInfo, refuse};
 use crate::measure::{InstructionCounter, Phases, Stopwatch};
-use crate::memory::{MemoryMap, RamFrames};
+use crate::memory::{self, MemoryMap, RamFrames};
 use crate::report::Cost;
 
 /// The events of one add and one removal.
@@ -54,9 +55,9 @@ pub(super) fn rehearse<M: Machine>(
     (unsafe { map.on(Observed::into_inner) }, all)
 }
 
-/// Plans, which has succeeded before, and commits.
-fn commit<M: Machine>(map: &mut MemoryMap<M>, request: Request) -> Result<Region, AddError> {
-    map.plan(request).unwrap_or_else(|error| refuse(error)).commit()
+/// Plans what could be planned before.
+fn plan<M: Machine>(map: &mut MemoryMap<M>, request: Request) -> Plan<'_, M, RamFrames, StructPage> {
+    map.plan(request).unwrap_or_else(|error| refuse(error))
 }
 
 /// The counter of instructions, if `count` asks for it; the run ends if the machine has none.
@@ -112,9 +113,14 @@ impl Costs {
     }
 
     /// Adds the range.
-    pub fn add<M: Machine>(&mut self, map: &mut MemoryMap<M>, request: Request) -> Result<Region, AddError> {
+    pub fn add<M: Machine>(
+        &mut self,
+        boot: &BootInfo,
+        map: &mut MemoryMap<M>,
+        request: Request,
+    ) -> Result<Region, AddError> {
         let free = RamFrames::current().free();
-        let region = self.counted(0, || commit(map, request))?;
+        let region = self.counted(0, || memory::commit(boot, plan(map, request)))?;
         let page = M::Granule::SIZE.bytes();
         self.struct_pages = region.range().bytes() / page;
         self.ram_bytes[0] = (free - RamFrames::current().free()) * page;
@@ -166,7 +172,7 @@ pub fn phases<'a, M: Machine>(
     let mut map = unsafe { map.on(|machine| Observed::new(machine, Stopwatch::new(counter))) };
     let (mut regions, mut all) = (Regions::default(), Vec::new());
     for (request, costs) in parts {
-        regions.push(commit(&mut map, request).unwrap_or_else(|error| refuse(error)));
+        regions.push(plan(&mut map, request).commit().unwrap_or_else(|error| refuse(error)));
         costs.phases[0] = map.tables_mut().observer().take();
         all.push(costs);
     }

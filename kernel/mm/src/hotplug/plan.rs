@@ -105,7 +105,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     /// [`AddError`] if RAM runs out while the tables (or struct pages, without an altmap) are reserved; then nothing has
     /// changed but empty records, and the same request succeeds once there is RAM.
     pub fn commit(self) -> Result<Region, AddError> {
-        self.add(|machine, memmap, roles| memmap.initialise::<M, P>(machine, roles))
+        self.add(&mut |machine, memmap, roles| memmap.initialise::<M, P>(machine, roles))
     }
 
     /// The same with the struct pages initialised by many CPUs. When they are mapped it calls `share` once, which lends the
@@ -124,16 +124,16 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     ///
     /// If `share` does. The range stays half added, and its memory can't be added again.
     pub fn commit_with(self, share: impl FnOnce(&Work<P>)) -> Result<Region, AddError> {
-        self.add(|machine, memmap, roles| {
+        let mut share = Some(share);
+        self.add(&mut |machine, memmap, roles| {
             let work = Work::new(*memmap, *roles);
-            share(&work);
+            share.take().into_iter().for_each(|share| share(&work));
             work.finish(machine);
         })
     }
 
     /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid.
-    #[inline]
-    fn add(mut self, initialise: impl FnOnce(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
+    fn add(mut self, initialise: &mut dyn FnMut(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
         let early = early_parts(ask.range, hotplug.own_part(ask.range));

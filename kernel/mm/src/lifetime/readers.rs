@@ -88,8 +88,17 @@ impl<const N: usize, W: Word> Readers<N, W> {
     /// Waits until each section that was open when this was called has ended, as [`Quiesce`] asks. Not from within a section
     /// of one's own: that would wait for itself.
     pub fn wait(&self) {
+        self.wait_for_first(N);
+    }
+
+    /// The same for the sections of the first `cpus` CPUs, where no other has ever opened one.
+    ///
+    /// # Panics
+    ///
+    /// If `cpus` is more than `N`.
+    pub fn wait_for_first(&self, cpus: usize) {
         W::fence(Ordering::SeqCst);
-        self.lines.iter().for_each(|line| wait_for(&line.0));
+        self.lines[..cpus].iter().for_each(|line| wait_for(&line.0));
     }
 }
 
