@@ -5,6 +5,8 @@
 //! the lock), long ones in random ones. Programs that break the contract must be caught, or the search is worth nothing.
 
 mod common;
+#[path = "interleavings/helpers.rs"]
+mod helpers;
 #[path = "interleavings/readers.rs"]
 mod readers;
 

@@ -7,6 +7,7 @@ use loom::thread;
 use vmemmap::lifetime::{
     Readers, activate, close, deactivate, holders, is_active, pin_if, publish, reopen, retire, unpin,
 };
+use vmemmap::vmemmap::Chunks;
 
 use super::model::{Scenario, Shared};
 
@@ -149,7 +150,7 @@ const fn three(name: &'static str, run: fn()) -> Scenario {
 }
 
 /// Two CPUs in every order; three with at most [`MOST_PREEMPTIONS`].
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 12] = [
     two("a reference against add and removal", || {
         at_once(&Range::new(), &[Range::pins_and_reads], |range| {
             range.add();
@@ -226,7 +227,71 @@ pub const SCENARIOS: [Scenario; 10] = [
     two("another range in the same place between look-up and reference", || {
         recycle(|range, found| pin_if(&range.state, || range.owner.get() == found));
     }),
+    two("two CPUs that initialise chunks before they are valid", || lend(&[Lent::help], Lent::help, Lent::add)),
+    three("two helpers and a reader against an add", || {
+        let lent = Lent::new();
+        let reader = Lent::spawn(&lent, Lent::look);
+        let helper = Lent::spawn(&lent, Lent::help);
+        lent.help();
+        helper.join().unwrap();
+        lent.add();
+        reader.join().unwrap();
+    }),
 ];
+
+/// Struct pages in chunks of one, which CPUs take.
+struct Lent {
+    chunks: Chunks<Shared>,
+    /// The number of the next chunk, for who takes none from `chunks`.
+    next: Shared,
+    pages: [Page; 2],
+    bits: Shared,
+}
+
+impl Lent {
+    fn new() -> Arc<Self> {
+        let words = [Shared::new(), Shared::new()];
+        let pages = [Page::unmapped(), Page::unmapped()];
+        Arc::new(Self { chunks: Chunks::over(2, words), next: Shared::new(), pages, bits: Shared::new() })
+    }
+
+    fn spawn(lent: &Arc<Self>, run: fn(&Self)) -> thread::JoinHandle<()> {
+        let lent = Arc::clone(lent);
+        thread::spawn(move || run(&lent))
+    }
+
+    /// A helper, and what the CPU of the add does in the end.
+    fn help(&self) {
+        while let Some(index) = self.chunks.take() {
+            self.pages[index as usize].map_and_initialise();
+            self.chunks.done();
+        }
+    }
+
+    /// All have let go of the chunks.
+    fn add(&self) {
+        self.help();
+        assert!(self.chunks.all_done());
+        activate(&self.bits, BIT);
+    }
+
+    fn look(&self) {
+        if is_active(&self.bits, BIT) {
+            self.pages.iter().for_each(|page| assert_eq!(page.read(), INITIALISED));
+        }
+    }
+}
+
+/// Lends chunks to `helpers`, and to `me` meanwhile; when they have let go of them, `then`, and all are valid.
+fn lend(helpers: &[fn(&Lent)], me: fn(&Lent), then: fn(&Lent)) {
+    let lent = Lent::new();
+    let helpers: Vec<_> = helpers.iter().map(|&helper| Lent::spawn(&lent, helper)).collect();
+    me(&lent);
+    helpers.into_iter().for_each(|helper| helper.join().unwrap());
+    then(&lent);
+    assert_eq!(lent.bits.get(), BIT);
+    lent.look();
+}
 
 /// Range 0 goes, range 1 takes its place, while a reader looks the place up and takes a reference with `pin`.
 fn recycle(pin: fn(&Range, u64) -> Result<(), vmemmap::lifetime::Refused>) {
@@ -250,7 +315,7 @@ fn recycle(pin: fn(&Range, u64) -> Result<(), vmemmap::lifetime::Refused>) {
 }
 
 /// Callers that break a rule of the protocol.
-pub const BROKEN: [Scenario; 7] = [
+pub const BROKEN: [Scenario; 11] = [
     two("a removal that does not look at holders", || {
         at_once(&Range::added(), &[Range::pins_and_reads], |range| {
             close(&range.state).unwrap();
@@ -295,5 +360,39 @@ pub const BROKEN: [Scenario; 7] = [
             activate(&range.bits, BIT);
             range.pages[0].map_and_initialise();
         });
+    }),
+    two("helpers that read the next number and then write it", || {
+        let careless = |lent: &Lent| {
+            while lent.next.get() < 2 {
+                let index = lent.next.get();
+                lent.next.set(index + 1);
+                lent.pages[index.min(1) as usize].map_and_initialise();
+            }
+        };
+        lend(&[careless], careless, |lent| activate(&lent.bits, BIT));
+    }),
+    two("an add that does not wait for its helpers", || {
+        let lent = Lent::new();
+        let _runs_on = Lent::spawn(&lent, Lent::help);
+        lent.help();
+        activate(&lent.bits, BIT);
+        lent.look();
+    }),
+    two("an add that counts chunks in place of waiting for its helpers", || {
+        let lent = Lent::new();
+        let _runs_on = Lent::spawn(&lent, Lent::help);
+        lent.help();
+        while !lent.chunks.all_done() {
+            thread::yield_now();
+        }
+        activate(&lent.bits, BIT);
+        lent.look();
+    }),
+    two("an add that makes pfns valid before its helpers have done", || {
+        let lent = Lent::new();
+        let reader = Lent::spawn(&lent, Lent::look);
+        activate(&lent.bits, BIT);
+        lent.help();
+        reader.join().unwrap();
     }),
 ];
