@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use aarch64_cpu::asm;
+use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use qemu_exit::QEMUExit;
 
 use crate::cpus;
@@ -36,14 +37,26 @@ pub fn exit(status: Status) -> ! {
 }
 
 /// To be called before this CPU reports why the run ends: another that comes later stops here, and lets the first one
-/// finish. A panic or a fault within the report ends the run at once. (Two that come in the very same moment both report.)
+/// finish. A panic or a fault within the report ends the run at once.
 pub fn report_alone() {
     let this = cpus::this();
-    match REPORTER.load(Ordering::Relaxed) {
-        NOBODY => REPORTER.store(this, Ordering::Relaxed),
+    match reporter_before(this) {
+        NOBODY => {}
         reporter if reporter == this => exit(Status::Panic),
         _ => wait_for_ever(),
     }
+}
+
+/// Makes this CPU the one that reports, unless there is one already; who it was before.
+fn reporter_before(this: usize) -> usize {
+    if SCTLR_EL1.matches_all(SCTLR_EL1::M::Enable) {
+        let claimed = REPORTER.compare_exchange(NOBODY, this, Ordering::Relaxed, Ordering::Relaxed);
+        return claimed.unwrap_or_else(|reporter| reporter);
+    }
+    // With the MMU off there is one CPU, and an exclusive access need not work.
+    let before = REPORTER.load(Ordering::Relaxed);
+    REPORTER.store(this, Ordering::Relaxed);
+    before
 }
 
 /// Whether [`exit`] has been called: an undefined instruction is then its HLT.

@@ -9,9 +9,10 @@ use crate::{console, print, println};
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
-    exit::report_alone();
+    // Before all else: a CPU that reports already may wait for the console.
     // SAFETY: nothing but this handler runs again.
     unsafe { console::seize() };
+    exit::report_alone();
     print!("@panic ");
     let _ = write!(OneLine, "{}", info.message());
     match info.location() {

@@ -13,9 +13,10 @@ use crate::{backtrace, console, cpus, pointer, println};
 
 /// Says what happened, where, and how it came to that; ends the run.
 pub fn report(frame: &Frame, kind: u64) -> ! {
-    exit::report_alone();
+    // Before all else: a CPU that reports already may wait for the console.
     // SAFETY: the interrupted code never runs again.
     unsafe { console::seize() };
+    exit::report_alone();
     let syndrome = Syndrome(frame.esr);
     let elr = image::link_address(frame.elr);
     let has_address = kind == SYNCHRONOUS
