@@ -51,7 +51,7 @@ const fn fails(name: &'static str, says: &'static str) -> Case {
     Case { name, flags: "", on: "", ends: Ends::Fail(says) }
 }
 
-/// Every bootable test.
+/// Every bootable test, but for those that the harness boots with several numbers of CPUs.
 pub const CASES: &[Case] = &[
     passes("boot::every_page_of_ram_has_a_struct_page"),
     passes("boot::nothing_is_writable_and_executable"),
@@ -96,4 +96,18 @@ pub const CASES: &[Case] = &[
     fails("tlb::a_missing_invalidation_of_struct_pages_is_seen", "a stale translation").flags("--device-size 1G"),
     // QEMU forgets everything at an invalidation once it has seen a leaf above 4K: only base pages at 4K show this one.
     fails("tlb::an_invalidation_of_another_page_is_seen", "a stale translation").flags("--device-size 2M").on("pages"),
+    passes("smp::every_cpu_takes_part_on_its_own_stack").flags("--smp 8"),
+    passes("smp::every_cpu_probes_for_itself").flags("--smp 4").on("::max"),
+    panics("smp::a_stack_overflow_on_another_cpu_hits_its_guard", "guard page of another CPU's stack")
+        .flags("--smp 2")
+        .on("neoverse-n1"),
+    panics("smp::a_panic_while_another_cpu_prints_is_reported", "on purpose, on CPU 0").flags("--smp 2").on("16k::max"),
+    panics("smp::a_job_within_a_job_is_refused", "no job of all CPUs begins within another")
+        .flags("--smp 2")
+        .on("4k::cortex-a72"),
+    // QEMU's invalidations are of everything once it has seen a leaf above 4K.
+    passes("smp::a_local_invalidation_leaves_other_cpus_stale").flags("--smp 4").on("4k::"),
+    passes("smp::a_broadcast_reaches_every_cpu").flags("--smp 4").on("4k::"),
+    passes("smp::every_cpu_faults_after_the_removal").flags("--smp 4").on("::max"),
+    fails("smp::an_invalidation_of_one_cpu_only_is_seen", "a stale translation").flags("--smp 2 --device-size 64M"),
 ];

@@ -6,6 +6,7 @@ mod hot_add;
 mod hot_remove;
 pub mod mutants;
 mod sharing;
+mod smp;
 mod tlb;
 
 use kernel::boot::{BootInfo, refuse};
@@ -16,7 +17,7 @@ use crate::mutant;
 use crate::world::World;
 
 /// Runs the case called `name`; it returns if all is well.
-pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
+pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
     let world = || World::new(boot, |machine: El1<G>| machine);
     match name {
         "boot::every_page_of_ram_has_a_struct_page" => boot::ram_has_struct_pages(&world()),
@@ -57,6 +58,25 @@ pub fn run<G: Granule>(boot: &'static BootInfo, name: &str) {
         "tlb::struct_pages_are_gone_after_their_own_removal" => tlb::vmemmap_alone(&mut world()),
         "tlb::a_missing_invalidation_of_struct_pages_is_seen" => tlb::vmemmap_missing::<G>(boot),
         "tlb::an_invalidation_of_another_page_is_seen" => tlb::wrong_address::<G>(boot),
+        "smp::every_cpu_takes_part_on_its_own_stack" => smp::takes_part::own_stack(&world().with_cpus()),
+        "smp::every_cpu_probes_for_itself" => smp::takes_part::probes(&world().with_cpus()),
+        "smp::a_fault_on_another_cpu_is_reported" => smp::reports::fault(&world().with_cpus()),
+        "smp::a_stack_overflow_on_another_cpu_hits_its_guard" => smp::reports::overflow(&world().with_cpus()),
+        "smp::a_panic_on_all_cpus_is_reported_once" => smp::reports::panics(&world().with_cpus()),
+        "smp::a_panic_while_another_cpu_prints_is_reported" => smp::reports::while_printing(&world().with_cpus()),
+        "smp::a_job_within_a_job_is_refused" => smp::reports::job_within_a_job(&world().with_cpus()),
+        "smp::a_local_invalidation_leaves_other_cpus_stale" => {
+            smp::tlb::local_leaves_others_stale(&mut world().with_cpus())
+        }
+        "smp::a_broadcast_reaches_every_cpu" => smp::tlb::broadcast_reaches_all(&mut world().with_cpus()),
+        "smp::every_cpu_faults_after_the_removal" => smp::tlb::removed_everywhere(&mut world().with_cpus()),
+        "smp::an_invalidation_of_one_cpu_only_is_seen" => smp::tlb::removed_here_only::<G>(boot),
+        "smp::readers_see_no_wrong_page_while_ranges_come_and_go" => {
+            smp::readers::no_wrong_page(&mut world().with_cpus())
+        }
+        "smp::a_removal_that_does_not_wait_for_readers_is_seen" => {
+            smp::readers::no_wait_for_readers(&world().with_cpus())
+        }
         _ => match mutant::find(name) {
             Some(mutant) => mutants::run::<G>(boot, mutant),
             None => refuse(format_args!("there is no test case {name}")),

@@ -11,7 +11,7 @@ use xtask::{Boot, Job, build};
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, exit status, and what the line says.
-const REFUSED: [(&str, &str, i32, &str); 38] = [
+const REFUSED: [(&str, &str, i32, &str); 42] = [
     ("unknown_granule", "--granule 8k", 2, "4k, 16k and 64k"),
     ("va_size_that_4k_lacks", "--granule 4k --va-bits 47", 2, "use 39, 48 or 52"),
     ("va_size_that_64k_lacks", "--granule 64k --va-bits 39", 2, "use 42, 48 or 52"),
@@ -20,6 +20,15 @@ const REFUSED: [(&str, &str, i32, &str); 38] = [
     ("lva_is_of_no_use_to_4k", "--granule 4k --va-bits 52 --cpu max,lpa2=off", 2, "FEAT_LPA2"),
     ("sixteen_k_on_cortex_a72", "--granule 16k --cpu cortex-a72", 2, "neoverse-n1"),
     ("sixteen_k_on_a64fx", "--granule 16k --cpu a64fx", 2, "max"),
+    ("no_cpus", "--smp 0", 2, "0 is not in 1..=8"),
+    ("nine_cpus", "--smp 9", 2, "9 is not in 1..=8"),
+    ("cpus_in_words", "--smp two", 2, "--smp"),
+    (
+        "ram_too_small_for_the_stacks_of_eight",
+        "--smp 8 --memory 6M --device-size 64M",
+        2,
+        "the stack of another CPU: no",
+    ),
     ("unknown_cpu", "--cpu nonsense", 2, "neoverse-n1"),
     ("device_of_size_0", "--device-size 0", 2, "give a size above 0"),
     ("device_of_3m", "--device-size 3M", 2, "0x100000000..0x100200000 would do"),
