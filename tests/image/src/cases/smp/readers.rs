@@ -30,6 +30,12 @@ use crate::world::{World, pointer};
 /// Adds, and as many removals, by the number of readers: with more CPUs than the host has, each invalidation waits for them.
 const ROUNDS: u64 = 10_000;
 
+/// The most turns of a loop that a reader takes between two looks at the same page, and once in so many looks: long enough
+/// for a whole removal.
+const SHORT: u64 = 200;
+const LONG: u64 = 20_000;
+const ONE_IN: u64 = 32;
+
 /// The words of a struct page, and what they hold at first but for the flags.
 const WORDS: usize = 8;
 const COUNTS: (usize, u64) = (6, 0xffff_ffff_0000_0001);
@@ -52,8 +58,6 @@ struct Scene<'a, G> {
     view: View<El1<G>>,
     layout: &'a Layout,
     slots: &'a [Slot; SLOTS],
-    /// The most turns of a loop that a reader takes between two looks at the same page.
-    patience: u64,
 }
 
 /// A word that no other pfn's page holds.
@@ -73,7 +77,8 @@ impl<G: Granule> Scene<'_, G> {
         let slot = self.slots[random.below(SLOTS as u64) as usize];
         let first = Pfn::containing(slot.range.start(), G::SIZE.shift());
         let pfn = first.add(random.below(slot.range.bytes() >> G::SIZE.shift()));
-        let pause = random.below(self.patience);
+        let most = if random.below(ONE_IN) == 0 { LONG } else { SHORT };
+        let pause = random.below(most);
         if random.below(2) == 0 {
             self.read(cpu, slot, pfn, pause, seen);
         } else {
@@ -142,7 +147,7 @@ fn wait(turns: u64) {
 }
 
 /// Adds and removes on CPU 0 while the others read.
-fn run<M, F>(boot: &BootInfo, traffic: Traffic<M, F>, patience: u64)
+fn run<M, F>(boot: &BootInfo, traffic: Traffic<M, F>)
 where
     M: Machine<Granule: Send + Sync> + Send,
     F: Frames + Quiesce + Send,
@@ -150,7 +155,7 @@ where
     let (layout, slots) = (*traffic.map.layout(), traffic.slots);
     // SAFETY: all of RAM is where this machine looks for it, as it is to the memory map's.
     let view = unsafe { traffic.map.view(memory::machine::<M::Granule>(boot)) };
-    let scene = Scene { view, layout: &layout, slots: &slots, patience };
+    let scene = Scene { view, layout: &layout, slots: &slots };
     let (traffic, done) = (Mutex::new(traffic), AtomicBool::new(false));
     on_each(|cpu| {
         if cpu == 0 {
@@ -168,19 +173,16 @@ where
     });
 }
 
-/// Turns that a reader waits in the middle of a look, at most.
-const PATIENCE: u64 = 200;
-
 pub fn no_wrong_page<M: Machine<Granule: Send + Sync> + Send>(world: &mut World<M>) {
     let slots = slots(world);
     Traffic::new(&mut world.map, slots, world.boot.config.leaf).rehearse();
     let before = Books::of(&world.map);
     let traffic = Traffic::new(&mut world.map, slots, world.boot.config.leaf);
-    run(world.boot, traffic, PATIENCE);
+    run(world.boot, traffic);
     assert_eq!(Books::of(&world.map), before);
 }
 
-/// The same where removals don't wait for readers, who are slow.
+/// The same where removals don't wait for readers.
 pub fn no_wait_for_readers<G: Granule + Send + Sync>(world: &World<El1<G>>) {
     let boot = world.boot;
     let frames = mutant::frames(RamFrames::current(), Fault::NoGracePeriod);
@@ -188,5 +190,5 @@ pub fn no_wait_for_readers<G: Granule + Send + Sync>(world: &World<El1<G>>) {
     let tables = unsafe { Tables::adopt(memory::machine::<G>(boot), boot.root, boot.regime) };
     let map = Hotplug::<_, _, StructPage>::new(tables, frames, boot.layout, boot.pa_bits());
     let mut map = map.unwrap_or_else(|error| refuse(error));
-    run(boot, Traffic::new(&mut map, slots(world), boot.config.leaf), 100 * PATIENCE);
+    run(boot, Traffic::new(&mut map, slots(world), boot.config.leaf));
 }

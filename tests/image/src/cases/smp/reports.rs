@@ -1,10 +1,10 @@
 //! What goes wrong on another CPU ends the run, and is reported by one CPU alone.
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::{fmt, hint};
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
-use kernel::println;
+use kernel::{cpus, println};
 use vmemmap::seam::Machine;
 
 use super::{Meeting, on_each};
@@ -31,13 +31,31 @@ pub fn overflow<M: Machine>(_: &World<M>) {
     });
 }
 
-/// All CPUs panic as nearly at once as they can.
+/// All CPUs panic as nearly at once as they can, and take their time over it.
 pub fn panics<M: Machine>(_: &World<M>) {
     let meeting = Meeting::new();
-    on_each(|cpu| {
+    on_each(|_| {
         meeting.wait();
-        panic!("on purpose, on CPU {cpu}");
+        panic!("{}", Slow);
     });
+}
+
+/// What takes time to print: others can come between.
+struct Slow;
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        wait_a_moment();
+        write!(f, "on purpose, on CPU {}", cpus::this())
+    }
+}
+
+/// Half a second.
+fn wait_a_moment() {
+    let start = CNTVCT_EL0.get();
+    while CNTVCT_EL0.get().wrapping_sub(start) < CNTFRQ_EL0.get() / 2 {
+        hint::spin_loop();
+    }
 }
 
 /// A job begins another, from another CPU.
@@ -56,10 +74,7 @@ impl fmt::Display for Unprintable<'_> {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.store(true, Ordering::Release);
         // Until the other CPU is in the middle of its report, and waits for the console.
-        let start = CNTVCT_EL0.get();
-        while CNTVCT_EL0.get().wrapping_sub(start) < CNTFRQ_EL0.get() / 2 {
-            core::hint::spin_loop();
-        }
+        wait_a_moment();
         panic!("in the middle of a line");
     }
 }
@@ -72,7 +87,7 @@ pub fn while_printing<M: Machine>(_: &World<M>) {
             println!("{}", Unprintable(&printing));
         }
         while !printing.load(Ordering::Acquire) {
-            core::hint::spin_loop();
+            hint::spin_loop();
         }
         panic!("on purpose, on CPU {cpu}");
     });

@@ -23,6 +23,9 @@ use crate::world::World;
 /// Bytes of a stack of another CPU.
 const STACK_BYTES: u64 = 1 << 16;
 
+/// What lies below the other one.
+const EXCEPTION_GUARD: &str = "guard page of another CPU's exception stack";
+
 /// A CPU as it sees itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Seen {
@@ -135,7 +138,10 @@ pub fn own_stack<M: Machine>(world: &World<M>) {
             assert_eq!(cpu.stacks[1], cpu.stacks[2], "SP_EL1 starts where the vectors look for it");
         }
         expect_apart(&seen);
+        seen[1..].iter().for_each(expect_guarded);
     }
+    // One behind the other: a CPU is only turned on again once it is off.
+    (0..JOBS).for_each(|_| on_each(|_| ()));
     exceptions_on_own_stack();
 }
 
@@ -154,6 +160,15 @@ fn expect_apart(seen: &[Seen]) {
             let apart = |which: usize| cpu.stacks[which].abs_diff(other.stacks[which]) >= STACK_BYTES;
             assert!(apart(0) && apart(1), "CPUs {} and {} share a stack: {seen:x?}", cpu.number, other.number);
         }
+    }
+}
+
+/// Below each of its stacks nothing is mapped.
+fn expect_guarded(cpu: &Seen) {
+    for (pointer, name) in cpu.stacks.into_iter().zip(["guard page of another CPU's stack", EXCEPTION_GUARD]) {
+        let below = VirtAddr::new(pointer - 1).align_down(STACK_BYTES).add(8_u64.wrapping_neg());
+        assert_eq!(cpus::stack_name(below), Some(name), "below the stack of CPU {} at {pointer:#x}", cpu.number);
+        assert!(probe::load(below).is_err(), "{below}, below the stack of CPU {}, is mapped", cpu.number);
     }
 }
 
