@@ -102,13 +102,12 @@ impl Parallel {
     }
 
     fn object(&self) -> Value {
-        json!({
-            "place": self.place,
-            "cpus": self.cpus,
-            "struct_pages": self.struct_pages,
-            "one_cpu_ns": self.one_cpu.as_nanos() as u64,
-            "all_cpus_ns": self.all_cpus.as_nanos() as u64,
-        })
+        let mut object = json!(self.place);
+        object["cpus"] = self.cpus.into();
+        object["struct_pages"] = self.struct_pages.into();
+        object["one_cpu_ns"] = (self.one_cpu.as_nanos() as u64).into();
+        object["all_cpus_ns"] = (self.all_cpus.as_nanos() as u64).into();
+        object
     }
 }
 
