@@ -147,7 +147,7 @@ fn all_cpus() -> Result<(), Failed> {
     let report = run.said("report").next().ok_or_else(|| format!("no report: {:?}", run.end))?;
     let report: Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
     let by_cpu: Vec<_> =
-        report["struct_pages_by_cpu"].as_array().into_iter().flatten().flat_map(Value::as_u64).collect();
+        report["struct_pages_by_cpu"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     let right = by_cpu.len() == 2 && by_cpu.iter().sum::<u64>() == STRUCT_PAGES && !by_cpu.contains(&0);
     if right { Ok(()) } else { Err(format!("{STRUCT_PAGES} struct pages, by CPU {by_cpu:?}").into()) }
 }
