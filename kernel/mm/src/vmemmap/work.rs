@@ -6,8 +6,36 @@ use crate::meta::{Meta, Roles};
 use crate::seam::Machine;
 use crate::vmemmap::{Chunks, Memmap};
 
-/// Struct pages that are mapped and not yet initialised, while [`Plan::commit_with`](super::Plan::commit_with) lends them to
+/// Struct pages that are mapped and not yet initialised, while [`Plan::commit_with`](crate::hotplug::Plan::commit_with) lends them to
 /// any CPU that will [`help`](Work::help).
+///
+/// ```
+/// # use vmemmap::addr::{PhysAddr, PhysRange};
+/// # use vmemmap::granule::{GranuleSize, K64};
+/// # use vmemmap::hotplug::{Hotplug, Request};
+/// # use vmemmap::layout::Layout;
+/// # use vmemmap::{meta::StructPage, regime::Regime, sim::World, table::Tables};
+/// # let regime = Regime::of_size(GranuleSize::K64, 48)?;
+/// # let world = World::new(regime, 48, 4);
+/// # let tables = unsafe { Tables::adopt(world.cpu::<K64>(0), world.root(), regime) };
+/// # let layout = Layout::linux(GranuleSize::K64, 48, 0);
+/// # let mut hotplug = Hotplug::<_, _, StructPage>::new(tables, world.ram(), layout, 48)?;
+/// # let device = PhysRange::new(PhysAddr::new(4 << 30), 6 << 30).unwrap();
+/// // SAFETY: nobody else uses the device.
+/// let request = unsafe { Request::new(device) };
+/// let region = hotplug.plan(request)?.commit_with(|work| {
+///     std::thread::scope(|scope| {
+///         for number in 1..4 {
+///             let mut cpu = world.cpu::<K64>(number);
+///             // SAFETY: the machine of that CPU, in the same world.
+///             scope.spawn(move || println!("CPU {number}: {} struct pages", unsafe { work.help(&mut cpu) }));
+///         }
+///     });
+/// })?;
+/// # assert_eq!(region.range(), device);
+/// # assert!(world.take_violations().is_empty());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Work<P> {
     memmap: Memmap,
@@ -18,7 +46,7 @@ pub struct Work<P> {
 }
 
 impl<P: Meta> Work<P> {
-    pub(super) const fn new(memmap: Memmap, roles: Roles) -> Self {
+    pub(crate) const fn new(memmap: Memmap, roles: Roles) -> Self {
         Self { memmap, roles, chunks: Chunks::new(memmap.chunks()), struct_page: PhantomData }
     }
 
@@ -39,12 +67,8 @@ impl<P: Meta> Work<P> {
     ///
     /// `machine` must be the calling CPU's, and reach the same memory through the same tables as the one of the plan: struct
     /// pages that it does not reach would be taken for initialised.
-    pub unsafe fn help(&self, machine: &mut impl Machine) -> u64 {
+    pub unsafe fn help<M: Machine>(&self, machine: &mut M) -> u64 {
         machine.isb();
-        self.run(machine)
-    }
-
-    fn run<M: Machine>(&self, machine: &mut M) -> u64 {
         let mut bytes = 0;
         while let Some(index) = self.chunks.take() {
             let chunk = self.memmap.chunk(index);
@@ -55,11 +79,10 @@ impl<P: Meta> Work<P> {
         bytes / size_of::<P>() as u64
     }
 
-    /// Initialises what is left, on the CPU of the plan. Nobody else is at it: all who borrowed it have let go.
-    pub(super) fn finish<M: Machine>(self, machine: &mut M) {
-        self.run(machine);
+    /// Sees to it that all are initialised, on the CPU of the plan. Nobody else is at it: who borrowed it has let go.
+    pub(crate) fn finish<M: Machine>(self, machine: &mut M) {
+        // Either nobody has helped, or a helper has unwound in the middle of a chunk, and which one is not known.
         if !self.chunks.all_done() {
-            // A helper has unwound in the middle of a chunk, and somebody has caught that. Which one is not known.
             self.memmap.initialise::<M, P>(machine, &self.roles);
         }
     }
