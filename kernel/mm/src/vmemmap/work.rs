@@ -6,8 +6,8 @@ use crate::meta::{Meta, Roles};
 use crate::seam::Machine;
 use crate::vmemmap::{Chunks, Memmap};
 
-/// Struct pages that are mapped and not yet initialised, while [`Plan::commit_with`](crate::hotplug::Plan::commit_with) lends them to
-/// any CPU that will [`help`](Work::help).
+/// Struct pages that are mapped and not yet initialised, while [`commit_with`](crate::hotplug::Plan::commit_with) lends them
+/// to any CPU that will [`help`](Work::help).
 ///
 /// ```
 /// # use vmemmap::addr::{PhysAddr, PhysRange};

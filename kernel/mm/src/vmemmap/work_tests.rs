@@ -201,7 +201,7 @@ fn threads_write_each_struct_page_once_and_as_one_cpu_does() {
         }
         // Small enough for Miri: two chunks.
         for policy in POLICIES {
-            check::<G, 8>(policy, G::SIZE.bytes(), 64);
+            check::<G, 8>(policy, 4096, 64);
         }
     }
     sizes::<K4>();
