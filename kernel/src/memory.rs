@@ -1,5 +1,7 @@
 //! RAM frames and the memory map: what is free, and every pfn's struct page.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use spin::Mutex;
 use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::frames::{BitmapFrames, OutOfFrames};
@@ -118,6 +120,14 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     Ok(map)
 }
 
+/// See [`shared`].
+static SHARED: [AtomicU64; cpus::MOST] = [const { AtomicU64::new(0) }; cpus::MOST];
+
+/// How many struct pages each CPU has initialised of ranges that all CPUs have [added](commit) together.
+pub fn shared() -> impl Iterator<Item = u64> {
+    SHARED[..cpus::count()].iter().map(|pages| pages.load(Ordering::Relaxed))
+}
+
 /// Commits `plan`, its struct pages being initialised by all CPUs. On a machine that is [watched](watch) this CPU does it
 /// alone: nobody would see what the others do.
 ///
@@ -134,9 +144,10 @@ pub fn commit<M: Machine>(boot: &BootInfo, plan: Plan<'_, M, RamFrames, StructPa
     }
     plan.commit_with(|work| {
         if work.chunks() > 1 {
-            let help = |_| {
+            let help = |cpu: usize| {
                 // SAFETY: each CPU has a machine of its own, and all translate by boot's tables, as the plan's does.
-                unsafe { work.help(&mut machine::<M::Granule>(boot)) };
+                let pages = unsafe { work.help(&mut machine::<M::Granule>(boot)) };
+                SHARED[cpu].fetch_add(pages, Ordering::Relaxed);
             };
             cpus::each(help).unwrap_or_else(|error| panic!("{error}"));
         }

@@ -79,6 +79,7 @@ pub const CASES: &[Case] = &[
     passes("hot_remove::books_balance"),
     passes("hot_remove::neighbours_go_in_either_order"),
     passes("hot_remove::a_hundred_rounds_leave_no_trace").flags("--device-size 1G"),
+    passes("parallel::all_cpus_leave_the_bytes_that_one_leaves").flags("--smp 4 --device-size 8G"),
     passes("sharing::neighbours_in_one_vmemmap_page_go_in_any_order").flags("--device-size 1G"),
     passes("sharing::a_spread_of_offsets_and_sizes_comes_and_goes").flags("--device-size 2G"),
     passes("sharing::a_trailing_part_of_a_section_fits_nvdimms_altmap").flags("--device-size 2G"),

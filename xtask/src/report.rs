@@ -53,6 +53,7 @@ pub struct Head {
     #[serde(deserialize_with = "granule")]
     pub granule: GranuleSize,
     pub va_bits: u32,
+    pub cpus: u64,
     pub leaf_policy: String,
     pub memstart: Bits,
     pub registers: Registers,

@@ -77,6 +77,7 @@ pub fn row(name: &str, text: &str) -> String {
 fn head(head: &Head, shown: &Shown<'_>) -> Vec<String> {
     let (granule, registers) = (head.granule, &head.registers);
     let mut machine = format!("QEMU {} TCG, {}", shown.qemu, shown.cpu);
+    let _ = if head.cpus == 1 { Ok(()) } else { write!(machine, " x {}", head.cpus) };
     if let Some(found) = &head.machine {
         let _ = write!(machine, ", entered EL{}   {}", found.entered_el, found.granules.join(" ").to_uppercase());
         let _ = if found.lacks.is_empty() { Ok(()) } else { write!(machine, "   no {}", found.lacks.join(", ")) };

@@ -17,15 +17,14 @@ mod region;
 mod remove;
 mod request;
 mod view;
-mod work;
 
+pub use crate::vmemmap::Work;
 pub use error::{AddError, Obstacle, PlanError, RemoveError};
 pub use kind::{Device, Kind, LINEAR_PROTECTION, PeerToPeer, Private, RangeKind};
 pub use plan::{Plan, Summary};
 pub use region::{Listed, Region, Removed};
 pub use request::Request;
 pub use view::{Reference, View};
-pub use work::Work;
 
 #[cfg(test)]
 mod adopter_layouts_tests;
@@ -57,8 +56,6 @@ mod subsection_tests;
 mod tests;
 #[cfg(test)]
 mod validity_tests;
-#[cfg(test)]
-mod work_tests;
 
 use core::marker::PhantomData;
 

@@ -43,5 +43,5 @@ mod word;
 pub use readers::{Readers, Section};
 pub use reference::{Misstep, Refused, State, close, holders, pin_if, publish, reopen, retire, unpin};
 pub use validity::{activate, deactivate, is_active};
-pub(crate) use word::try_update;
 pub use word::{MemoryWord, Word};
+pub(crate) use word::{try_update, update};

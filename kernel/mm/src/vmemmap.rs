@@ -9,10 +9,14 @@ mod serve;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod work;
+#[cfg(test)]
+mod work_tests;
 
 pub use chunks::Chunks;
 pub use memmap::{Memmap, Shared};
 pub(crate) use steps::{Reservation, initialise_within};
+pub use work::Work;
 
 use crate::addr::{PhysAddr, PhysRange, VirtAddr, VirtRange};
 use crate::altmap::{Altmap, AltmapTooSmall};

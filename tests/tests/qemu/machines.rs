@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
 use xtask::{Boot, Job, Status, shell};
 
 use crate::{TIME_LIMIT, built};
@@ -26,7 +27,7 @@ const GEOMETRIES: [(&str, u32); 10] = [
 ];
 
 /// The same job with something else about the machine.
-const VARIANTS: [(&str, &str); 13] = [
+const VARIANTS: [(&str, &str); 17] = [
     ("128m_of_ram", "--memory 128M"),
     ("8g_of_ram", "--memory 8G"),
     ("entered_at_el2", "--virtualization"),
@@ -42,6 +43,10 @@ const VARIANTS: [(&str, &str); 13] = [
     ("52_bits_entered_at_el2", "--va-bits 52 --cpu max --virtualization"),
     ("52_bits_in_base_pages", "--va-bits 52 --cpu max --leaf pages --device-size 1G"),
     ("52_bits_and_8g_of_ram", "--va-bits 52 --cpu max --memory 8G"),
+    ("two_cpus", "--smp 2"),
+    ("eight_cpus_entered_at_el2", "--smp 8 --virtualization"),
+    ("eight_cpus_and_little_ram", "--smp 8 --memory 16M"),
+    ("52_bits_on_four_cpus", "--va-bits 52 --cpu max --smp 4"),
     ("52_bits_checked", "--va-bits 52 --cpu max --checked"),
 ];
 
@@ -67,6 +72,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::test("machines::without_semihosting", without_semihosting),
         Trial::test("machines::entered_at_el3_is_refused", entered_at_el3),
         Trial::test("machines::virtio_mem_beside_a_gic_v2", virtio_mem_beside_a_gic_v2),
+        Trial::test("machines::all_cpus_initialise_struct_pages", all_cpus),
     ];
     cpus.chain(variants).chain(odd).collect()
 }
@@ -130,6 +136,20 @@ fn virtio_mem_beside_a_gic_v2() -> Result<(), Failed> {
         words.into_iter().map(|word| word.replace("virt,gic-version=3,", "virt,gic-version=2,")).collect()
     };
     boot_with("--device virtio-mem,size=1G", old, 0, "@pass")
+}
+
+/// 128 chunks: one CPU is not done with all before the other is there.
+fn all_cpus() -> Result<(), Failed> {
+    const STRUCT_PAGES: u64 = 16 << 30 >> 12;
+    built()?;
+    let boot = Boot::main_job(Job::from_flags("--granule 4k --device-size 16G --smp 2").map_err(|stop| stop.why)?);
+    let run = xtask::run(&boot, TIME_LIMIT, |_| {}).map_err(|stop| stop.why)?;
+    let report = run.said("report").next().ok_or_else(|| format!("no report: {:?}", run.end))?;
+    let report: Value = serde_json::from_str(report).map_err(|error| error.to_string())?;
+    let by_cpu: Vec<_> =
+        report["struct_pages_by_cpu"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    let right = by_cpu.len() == 2 && by_cpu.iter().sum::<u64>() == STRUCT_PAGES && !by_cpu.contains(&0);
+    if right { Ok(()) } else { Err(format!("{STRUCT_PAGES} struct pages, by CPU {by_cpu:?}").into()) }
 }
 
 fn words_of(line: &str) -> Vec<String> {

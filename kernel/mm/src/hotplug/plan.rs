@@ -109,12 +109,14 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     }
 
     /// The same with the struct pages initialised by many CPUs. When they are mapped it calls `share` once, which lends the
-    /// [`Work`] to as many CPUs as it likes, this one among them, and comes back when they have let go of it. What is left
-    /// then this CPU does. Not before all is done are the pfns valid.
+    /// [`Work`] to any CPUs, this one among them if it likes, and comes back when they have let go of it. If none has helped,
+    /// this CPU does it all. Not before all is done are the pfns valid.
     ///
-    /// The work can't leave `share`, so CPUs are lent it in a scope: [`std::thread::scope`](https://doc.rust-lang.org/std/thread/fn.scope.html)
-    /// on a host, in a kernel a call across CPUs that returns when it has returned on all of them. Such a scope orders what
-    /// they have written before what this CPU does next. Struct pages of early sections, which are few, are this CPU's.
+    /// The work can't leave `share`, so CPUs are lent it in a scope: [`std::thread::scope`] on a host, in a kernel a call
+    /// across CPUs that returns when it has returned on each of them (and so never, if one of them never does). Such a scope
+    /// orders what they have written before what this CPU does next. The struct pages of early sections are this CPU's.
+    ///
+    /// [`std::thread::scope`]: https://doc.rust-lang.org/std/thread/fn.scope.html
     ///
     /// # Errors
     ///

@@ -93,3 +93,23 @@ fn a_removal_between_plan_and_commit() {}
 /// }
 /// ```
 fn a_second_removal_of_one_range() {}
+
+/// Struct pages are lent to other CPUs until `share` returns: nobody writes one whose pfn is valid.
+///
+/// ```no_run
+/// use vmemmap::{hotplug::Plan, meta::Meta, seam::{Frames, Machine}};
+/// fn share<M: Machine, F: Frames, P: Meta>(plan: Plan<M, F, P>, mut cpu: impl Machine + Send) {
+///     let _ = plan.commit_with(|work| {
+///         std::thread::scope(|scope| drop(scope.spawn(move || unsafe { work.help(&mut cpu) })));
+///     });
+/// }
+/// ```
+/// ```compile_fail
+/// use vmemmap::{hotplug::Plan, meta::Meta, seam::{Frames, Machine}};
+/// fn share<M: Machine, F: Frames, P: Meta>(plan: Plan<M, F, P>, mut cpu: impl Machine + Send) {
+///     std::thread::scope(|scope| {
+///         let _ = plan.commit_with(|work| drop(scope.spawn(move || unsafe { work.help(&mut cpu) })));
+///     });
+/// }
+/// ```
+fn a_helper_that_outlives_the_share() {}

@@ -122,6 +122,6 @@ fn retry<E>(word: &impl Word, order: Ordering, next: impl Fn(u64) -> Result<u64,
 /// [`try_update`] where `next` always knows.
 #[inline]
 #[track_caller]
-pub(super) fn update(word: &impl Word, order: Ordering, next: impl Fn(u64) -> u64) {
+pub(crate) fn update(word: &impl Word, order: Ordering, next: impl Fn(u64) -> u64) {
     let Ok(_) = try_update(word, order, |seen| Ok::<_, Infallible>(next(seen)));
 }

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::lifetime::{Word, try_update};
+use crate::lifetime::{Word, try_update, update};
 use crate::vmemmap::Memmap;
 
 /// Bytes of a whole chunk, and what it is aligned to: the largest descriptor of a vmemmap, a block at 4K.
@@ -76,13 +76,8 @@ impl<W: Word> Chunks<W> {
     }
 
     /// One that was [taken](Chunks::take) is done.
-    ///
-    /// # Panics
-    ///
-    /// If all are done already.
     pub fn done(&self) {
-        let next = |done| if done < self.count { Ok(done + 1) } else { Err(done) };
-        try_update(&self.done, Ordering::Relaxed, next).expect("a chunk is done once");
+        update(&self.done, Ordering::Relaxed, |done| done + 1);
     }
 
     /// Whether all are done. It is false for ever where one was taken by a CPU that gave up, and meaningful once nobody else

@@ -337,8 +337,9 @@ fn broken_by(case: Case, help: impl FnOnce(&Stage, &Work<Page<8>>) -> u64) -> BT
 #[test]
 fn a_helper_that_does_not_synchronise_its_context_is_caught() {
     let case = small(DEEP[2]);
-    // SAFETY: both reach the world's memory; the second breaks the contract of its trait.
+    // SAFETY: another CPU of the same world.
     let right = broken_by(case, |stage, work| unsafe { work.help(&mut stage.world.cpu::<K64>(1)) });
+    // SAFETY: as above, but for what its machine leaves out.
     let deaf = broken_by(case, |stage, work| unsafe { work.help(&mut Deaf(stage.world.cpu::<K64>(1))) });
     assert_eq!((right, deaf), (BTreeSet::new(), BTreeSet::from([Rule::Access])));
 }

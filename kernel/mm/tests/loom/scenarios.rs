@@ -287,7 +287,9 @@ fn lend(helpers: &[fn(&Lent)], me: fn(&Lent), then: fn(&Lent)) {
     let lent = Lent::new();
     let helpers: Vec<_> = helpers.iter().map(|&helper| Lent::spawn(&lent, helper)).collect();
     me(&lent);
-    helpers.into_iter().for_each(|helper| helper.join().unwrap());
+    for helper in helpers {
+        helper.join().unwrap();
+    }
     then(&lent);
     assert_eq!(lent.bits.get(), BIT);
     lent.look();

@@ -6,7 +6,7 @@ use kernel::prove::{self, Books, Failures, leaf_vas};
 use vmemmap::addr::{Pfn, PhysRange};
 use vmemmap::altmap::Altmap;
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::PlanError;
+use vmemmap::hotplug::{PlanError, Request};
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine};
 use vmemmap::vmemmap::MemmapError;
@@ -49,15 +49,22 @@ pub fn memmap_lies_in_ram<M: Machine>(world: &mut World<M>) {
     assert_eq!(Books::of(&world.map).frames, before.frames);
 }
 
-pub fn struct_pages<M: Machine>(world: &mut World<M>) {
-    let request = world.request(world.device, 3);
-    let (_, storage_end) = request.storage().altmap().expect("it has one").storage();
-    let shift = M::Granule::SIZE.shift();
-    let aside = PhysRange::between(world.device.start(), storage_end.address(shift)).expect("in the range");
+/// Fills what a request sets aside, which is not added, with a pattern; the first pfn behind it.
+pub fn fill_altmap<M: Machine>(world: &mut World<M>, request: Request, pattern: u64) -> Pfn {
+    let (_, end) = request.storage().altmap().expect("it has one").storage();
+    let end_address = end.address(M::Granule::SIZE.shift());
+    let aside = PhysRange::between(world.device.start(), end_address).expect("in the range");
     world.with_linear(aside, |world| {
         // SAFETY: the range is not added: nobody else uses it.
-        world.words(aside).for_each(|word| unsafe { word.write_volatile(PATTERN) });
+        world.words(aside).for_each(|word| unsafe { word.write_volatile(pattern) });
     });
+    end
+}
+
+pub fn struct_pages<M: Machine>(world: &mut World<M>) {
+    let request = world.request(world.device, 3);
+    let storage_end = fill_altmap(world, request, PATTERN);
+    let shift = M::Granule::SIZE.shift();
     let region = world.add(request);
     let memmap = region.memmap().range();
     let first = Pfn::containing(world.device.start(), shift);
