@@ -27,7 +27,8 @@ use super::traffic::{Random, SLOTS, Slot, Traffic, slots};
 use crate::mutant;
 use crate::world::{World, pointer};
 
-/// Adds, and as many removals, by the number of readers: with more CPUs than the host has, each invalidation waits for them.
+/// Adds, and as many removals, with one reader. With more there are fewer, by the square: each invalidation waits for all
+/// CPUs, and each CPU for a turn on the host's.
 const ROUNDS: u64 = 10_000;
 
 /// The most turns of a loop that a reader takes between two looks at the same page, and once in so many looks: long enough
@@ -121,9 +122,14 @@ impl<G: Granule> Scene<'_, G> {
         seen.held += 1;
     }
 
-    /// A word of the page itself, by the linear map, unless it is set aside for struct pages.
+    /// A word of the page itself, by the linear map, unless it is set aside for struct pages. Only near the ends of the range:
+    /// the host must find memory for what is touched.
     fn memory(&self, slot: Slot, pfn: Pfn) -> Option<&'static AtomicU64> {
-        (pfn >= slot.aside_end).then(|| word(self.layout.linear_address(pfn.address(G::SIZE.shift()))))
+        const NEAR: u64 = 64;
+        let address = pfn.address(G::SIZE.shift());
+        let from_ends = [address.since(slot.range.start()), slot.range.end().since(address) - 1];
+        let is_near = from_ends.iter().any(|bytes| bytes >> G::SIZE.shift() < NEAR);
+        (is_near && pfn >= slot.aside_end).then(|| word(self.layout.linear_address(address)))
     }
 
     /// The struct page is initialised, and that of `pfn`; so is the page that it stands for.
@@ -159,7 +165,8 @@ where
     let (traffic, done) = (Mutex::new(traffic), AtomicBool::new(false));
     on_each(|cpu| {
         if cpu == 0 {
-            traffic.lock().run(ROUNDS / (cpus::count() as u64 - 1));
+            let readers = cpus::count() as u64 - 1;
+            traffic.lock().run(ROUNDS / readers.pow(2));
             done.store(true, Ordering::Relaxed);
             return;
         }
