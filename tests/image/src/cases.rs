@@ -68,16 +68,16 @@ pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
         "smp::a_panic_while_another_cpu_prints_is_reported" => smp::reports::while_printing(&world().with_cpus()),
         "smp::a_job_within_a_job_is_refused" => smp::reports::job_within_a_job(&world().with_cpus()),
         "smp::a_local_invalidation_leaves_other_cpus_stale" => {
-            smp::tlb::local_leaves_others_stale(&mut world().with_cpus())
+            smp::tlb::local_leaves_others_stale(&mut world().with_cpus());
         }
         "smp::a_broadcast_reaches_every_cpu" => smp::tlb::broadcast_reaches_all(&mut world().with_cpus()),
         "smp::every_cpu_faults_after_the_removal" => smp::tlb::removed_everywhere(&mut world().with_cpus()),
         "smp::an_invalidation_of_one_cpu_only_is_seen" => smp::tlb::removed_here_only::<G>(boot),
         "smp::readers_see_no_wrong_page_while_ranges_come_and_go" => {
-            smp::readers::no_wrong_page(&mut world().with_cpus())
+            smp::readers::no_wrong_page(&mut world().with_cpus());
         }
         "smp::a_removal_that_does_not_wait_for_readers_is_seen" => {
-            smp::readers::no_wait_for_readers(&world().with_cpus())
+            smp::readers::no_wait_for_readers(&world().with_cpus());
         }
         _ => match mutant::find(name) {
             Some(mutant) => mutants::run::<G>(boot, mutant),

@@ -182,9 +182,9 @@ where
 
 pub fn no_wrong_page<M: Machine<Granule: Send + Sync> + Send>(world: &mut World<M>) {
     let slots = slots(world);
-    Traffic::new(&mut world.map, slots, world.boot.config.leaf).rehearse();
+    Traffic::new(&mut world.map, &slots, world.boot.config.leaf).rehearse();
     let before = Books::of(&world.map);
-    let traffic = Traffic::new(&mut world.map, slots, world.boot.config.leaf);
+    let traffic = Traffic::new(&mut world.map, &slots, world.boot.config.leaf);
     run(world.boot, traffic);
     assert_eq!(Books::of(&world.map), before);
 }
@@ -197,5 +197,5 @@ pub fn no_wait_for_readers<G: Granule + Send + Sync>(world: &World<El1<G>>) {
     let tables = unsafe { Tables::adopt(memory::machine::<G>(boot), boot.root, boot.regime) };
     let map = Hotplug::<_, _, StructPage>::new(tables, frames, boot.layout, boot.pa_bits());
     let mut map = map.unwrap_or_else(|error| refuse(error));
-    run(boot, Traffic::new(&mut map, slots(world), boot.config.leaf));
+    run(boot, Traffic::new(&mut map, &slots(world), boot.config.leaf));
 }

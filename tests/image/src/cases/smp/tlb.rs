@@ -53,7 +53,9 @@ fn after_clearing<G: Granule>(world: &mut World<El1<G>>, forget: impl Fn(&mut El
         meeting.wait();
         if cpu == 0 {
             let mut machine = memory::machine(boot);
-            pages.iter().for_each(|(_, slot)| machine.write(*slot, 0));
+            for (_, slot) in &pages {
+                machine.write(*slot, 0);
+            }
             machine.dsb(Dsb::InnerShareableStores);
             forget(&mut machine);
         }

@@ -79,7 +79,7 @@ fn slot(layout: &Layout, range: PhysRange, index: usize, policy: LeafPolicy) -> 
     let altmap = match index {
         HOST => Some(Altmap::new(range, layout.granule(), 1, 2 * tight.free() + 8)),
         LODGER => None,
-        _ => (index % 2 == 0).then_some(tight),
+        _ => index.is_multiple_of(2).then_some(tight),
     };
     let first = Pfn::containing(range.start(), layout.granule().shift());
     Slot { range, altmap, aside_end: altmap.map_or(first, |altmap| altmap.storage().1) }
@@ -101,9 +101,9 @@ pub struct Traffic<'a, M, F> {
 }
 
 impl<'a, M: Machine, F: Frames + Quiesce> Traffic<'a, M, F> {
-    pub fn new(map: &'a mut Hotplug<M, F, StructPage>, slots: [Slot; SLOTS], policy: LeafPolicy) -> Self {
+    pub fn new(map: &'a mut Hotplug<M, F, StructPage>, slots: &[Slot; SLOTS], policy: LeafPolicy) -> Self {
         let regions = [const { None }; SLOTS];
-        Self { map, slots, policy, regions, random: Random::new(0), added: 0, removed: 0, held: 0, hosts: 0 }
+        Self { map, slots: *slots, policy, regions, random: Random::new(0), added: 0, removed: 0, held: 0, hosts: 0 }
     }
 
     /// Adds `rounds` ranges, and removes them again.
