@@ -106,9 +106,8 @@ pub const CASES: &[Case] = &[
     panics("smp::a_job_within_a_job_is_refused", "no job of all CPUs begins within another")
         .flags("--smp 2")
         .on("4k::cortex-a72"),
-    // QEMU's invalidations are of everything once it has seen a leaf above 4K.
-    passes("smp::a_local_invalidation_leaves_other_cpus_stale").flags("--smp 4").on("4k::"),
-    passes("smp::a_broadcast_reaches_every_cpu").flags("--smp 4").on("4k::"),
+    passes("smp::a_local_invalidation_leaves_other_cpus_stale").flags("--smp 4"),
+    passes("smp::a_broadcast_reaches_every_cpu").flags("--smp 4"),
     passes("smp::every_cpu_faults_after_the_removal").flags("--smp 4").on("::max"),
     fails("smp::an_invalidation_of_one_cpu_only_is_seen", "a stale translation").flags("--smp 2 --device-size 64M"),
 ];
