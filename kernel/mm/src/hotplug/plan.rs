@@ -129,12 +129,15 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         let mut share = Some(share);
         self.add(&mut |machine, memmap, roles| {
             let work = Work::new(*memmap, *roles);
-            share.take().into_iter().for_each(|share| share(&work));
+            if let Some(share) = share.take() {
+                share(&work);
+            }
             work.finish(machine);
         })
     }
 
-    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid.
+    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid. One copy of this code
+    /// serves both ways to initialise, hence `dyn`.
     fn add(mut self, initialise: &mut dyn FnMut(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
