@@ -33,6 +33,22 @@ pub struct Calls {
     pub frames: u64,
 }
 
+impl Calls {
+    /// Each kind by its name.
+    pub const fn each(&self) -> [(&'static str, u64); 8] {
+        [
+            ("reads", self.reads),
+            ("writes", self.writes),
+            ("zeroed", self.zeroed),
+            ("loads", self.loads),
+            ("stores", self.stores),
+            ("accesses", self.accesses),
+            ("maintenance", self.maintenance),
+            ("frames", self.frames),
+        ]
+    }
+}
+
 /// RAM from [`ROOT`] on, of which nobody looks at what stands in struct pages.
 #[derive(Debug)]
 pub struct Tally<G> {
