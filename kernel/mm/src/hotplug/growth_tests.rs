@@ -105,6 +105,7 @@ fn ranges_side_by_side<G: Granule>() {
     const WORDS: [&str; 2] = ["loads", "stores"];
     let section = 1 << G::SIZE.section_shift();
     let mut map = memory_map::<G>();
+    let mut all_removals = vec![];
     for round in 0..2 {
         let (mut regions, mut adds, mut removals) = (vec![], vec![], vec![]);
         for index in 0..512 {
@@ -121,7 +122,9 @@ fn ranges_side_by_side<G: Granule>() {
         let all = adds[0].each().map(|(kind, _)| kind);
         stays(&adds, &all, &format!("{} round {round}, add", G::SIZE));
         stays(&removals, &WORDS, &format!("{} round {round}, remove", G::SIZE));
+        all_removals.extend(removals);
     }
+    stays(&all_removals, &WORDS, &format!("{} remove, round 0 and 1", G::SIZE));
 }
 
 #[test]
