@@ -1,6 +1,8 @@
 //! A machine for unit tests: memory without a TLB, with every event kept in order. It proves books and tables; the
 //! proof of barriers and invalidations is another machine's.
 
+pub mod tally;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 

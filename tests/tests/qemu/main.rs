@@ -17,6 +17,7 @@ mod live;
 mod machines;
 mod refusals;
 mod scratch;
+mod size;
 
 /// No boot may take longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -50,6 +51,7 @@ fn main() {
         .chain(devices::trials())
         .chain(live::trials())
         .chain(refusals::trials())
+        .chain(size::trials())
         .chain([gdb::trial()])
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
