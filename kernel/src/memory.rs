@@ -94,7 +94,10 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
     let frames = release_ram(boot, G::SIZE.bytes())?;
     let offset = boot.layout.linear_address(PhysAddr::new(0)).value();
     // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
-    let machine = around(unsafe { El1::new(offset) });
+    let machine = unsafe { El1::new(offset) };
+    // SAFETY: this CPU has it.
+    let machine = if boot.cpu.tlbi_range { unsafe { machine.with_range_invalidations() } } else { machine };
+    let machine = around(machine);
     // SAFETY: the root is boot's, and boot is over: nobody else writes these windows.
     let mut tables = unsafe { Tables::adopt(machine, boot.root, boot.regime) };
     // Among others, what the identity map of the switch left in the TLB.

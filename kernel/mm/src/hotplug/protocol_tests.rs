@@ -66,6 +66,7 @@ fn covers(operation: Tlbi, entry: &Entry) -> bool {
         Tlbi::AllLocal => false,
         Tlbi::LastLevel(operand) => entry.table.is_none() && inside(operand),
         Tlbi::AnyLevel(operand) => inside(operand),
+        Tlbi::LastLevelRange(_) | Tlbi::AnyLevelRange(_) => panic!("this machine has none"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::frames::give;
 use crate::granule::{Granule, Level};
 use crate::leaf::Stretches;
 use crate::seam::{Dsb, Frames, Machine};
-use crate::tlb;
+use crate::tlb::{self, Extent, Reach};
 use crate::tlbi::{Operand, Tlbi};
 
 /// The part of a range that one table translates: first and last address, both inside, and the level of its smallest leaves,
@@ -39,7 +39,7 @@ impl<M: Machine> Tables<M> {
     /// Frees every table of ours on the way to `stretches`, one behind the other, whose leaves are gone, that has no entry
     /// left; returns how many.
     ///
-    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS runs, one for each lowest table cut (it
+    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS or RVAAE1IS runs, which names each lowest table cut (and
     /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
     /// then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
     pub(crate) fn prune<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) -> u64 {
@@ -99,8 +99,39 @@ impl<M: Machine> Tables<M> {
         inside_empty && outside.map(bits).all(|slot| slot == 0)
     }
 
-    /// One invalidation for each lowest table that was cut off.
-    fn invalidate_cut(&mut self, place: Place, span: Span) -> bool {
+    /// Makes every CPU forget the links to the tables that were cut off: one invalidation for each lowest one, or a few by range for all
+    /// that are neighbours.
+    fn invalidate_cut(&mut self, root: Place, span: Span) {
+        if self.machine.has_range_invalidations() {
+            return self.invalidate_cut_by_ranges(root, span);
+        }
+        self.each_cut(root, span, &mut |machine, part| machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first))));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn invalidate_cut_by_ranges(&mut self, root: Place, span: Span) {
+        let regime = self.regime;
+        let granule = regime.granule();
+        let invalidate = |machine: &mut M, extent: Extent| {
+            extent.operations(regime, Reach::AnyLevel).for_each(|operation| machine.tlbi(operation));
+        };
+        let mut gathered: Option<Extent> = None;
+        self.each_cut(root, span, &mut |machine, part| {
+            let next = Extent::one(part.first, (part.last.since(part.first) >> granule.shift()) + 1);
+            let joined = gathered.and_then(|extent| extent.joined(next, granule));
+            if let (Some(extent), None) = (gathered, joined) {
+                invalidate(machine, extent);
+            }
+            gathered = joined.or(Some(next));
+        });
+        if let Some(extent) = gathered {
+            invalidate(&mut self.machine, extent);
+        }
+    }
+
+    /// Visits each lowest table that was cut off, by the part of `span` behind it; returns whether there is one.
+    fn each_cut(&mut self, place: Place, span: Span, visit: &mut impl FnMut(&mut M, Span)) -> bool {
         let mut found = false;
         for index in self.slots_of(place, span) {
             let slot = place.slot(index);
@@ -109,9 +140,9 @@ impl<M: Machine> Tables<M> {
                 continue;
             }
             let (below, part) = self.below(place, span, index, descriptor);
-            let lower = self.invalidate_cut(below, part);
+            let lower = self.each_cut(below, part, visit);
             if descriptor.is_parked() && !lower {
-                self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
+                visit(&mut self.machine, part);
             }
             found |= lower || descriptor.is_parked();
         }
