@@ -60,11 +60,7 @@ pub fn invalidate_leaves<M: Machine>(
 /// The same operations by range, or one for everything where even those are too many. Out of line: a CPU without them pays a branch.
 #[cold]
 #[inline(never)]
-fn invalidate_by_ranges<M: Machine>(
-    machine: &mut M,
-    regime: Regime,
-    stretches: impl Iterator<Item = Stretch> + Clone,
-) {
+fn invalidate_by_ranges<M: Machine>(machine: &mut M, regime: Regime, stretches: impl Iterator<Item = Stretch> + Clone) {
     let size = M::Granule::SIZE;
     let extents = || joined(stretches.clone().flat_map(|stretch| Extent::of(stretch, size)), size);
     let operations: u64 = extents().map(|extent| extent.operations(regime, Reach::LastLevel).count() as u64).sum();

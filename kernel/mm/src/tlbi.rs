@@ -5,8 +5,8 @@
 
 mod range;
 
-pub(crate) use range::{Cover, cover};
 pub use range::RangeOperand;
+pub(crate) use range::{Cover, cover};
 
 use crate::addr::VirtAddr;
 

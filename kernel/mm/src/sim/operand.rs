@@ -117,7 +117,8 @@ mod tests {
 
     /// Every granule, with the descriptors of 48 bits and with those of 52.
     fn regimes() -> impl Iterator<Item = Regime> {
-        let forms = |granule| [(48, OutputFormat::Bits48), (52, OutputFormat::wide(granule))].map(|form| (granule, form));
+        let forms =
+            |granule| [(48, OutputFormat::Bits48), (52, OutputFormat::wide(granule))].map(|form| (granule, form));
         let all = GranuleSize::ALL.into_iter().flat_map(forms);
         all.map(|(granule, (va_bits, output))| Regime::new(granule, va_bits, output).unwrap())
     }

@@ -136,7 +136,9 @@ impl World {
             state.step(event);
         }
         let has_ranges = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { regime, header, state: Mutex::new(state), hook: Mutex::default(), has_ranges }) }
+        Self {
+            shared: Arc::new(Shared { regime, header, state: Mutex::new(state), hook: Mutex::default(), has_ranges }),
+        }
     }
 
     /// CPU `number` as a machine of granule `G`.
@@ -278,7 +280,9 @@ impl World {
         self.shared.has_ranges.store(has_ranges, Ordering::Relaxed);
     }
 
-    fn has_ranges(&self) -> bool {
+    /// Whether they have them.
+    #[must_use]
+    pub fn has_range_invalidations(&self) -> bool {
         self.shared.has_ranges.load(Ordering::Relaxed)
     }
 

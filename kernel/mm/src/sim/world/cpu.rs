@@ -116,7 +116,7 @@ unsafe impl<G: Granule> Mmu for Cpu<G> {
     }
 
     fn has_range_invalidations(&self) -> bool {
-        self.world.has_ranges()
+        self.world.has_range_invalidations()
     }
 }
 
