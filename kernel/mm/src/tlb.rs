@@ -2,7 +2,7 @@
 
 mod extent;
 
-pub(crate) use extent::{Extent, Reach};
+pub(crate) use extent::{Extent, Gather, Reach};
 
 use crate::granule::{Granule, GranuleSize};
 use crate::leaf::Stretch;
@@ -10,9 +10,8 @@ use crate::regime::Regime;
 use crate::seam::{Dsb, Machine};
 use crate::table::repeat;
 use crate::tlbi::{Operand, Tlbi};
-use extent::joined;
 
-/// A batch of more operations than this invalidates everything instead.
+/// Where there are no invalidations by range, a batch of more single ones than this invalidates everything instead.
 ///
 /// Each operation is a message that every CPU has to act on before the DSB is over: what they cost grows with their number.
 /// `VMALLE1IS` is one message, after which every CPU walks again for all that it had cached, the user's and the kernel's: up
@@ -46,7 +45,7 @@ pub fn invalidate_leaves<M: Machine>(
     }
     machine.dsb(Dsb::InnerShareableStores);
     if machine.has_range_invalidations() {
-        invalidate_by_ranges(machine, regime, stretches);
+        invalidate_by_ranges(regime, &mut { stretches }, &mut |operation| machine.tlbi(operation));
     } else if leaves > most_single_invalidations(size) {
         machine.tlbi(Tlbi::AllInnerShareable);
     } else {
@@ -57,19 +56,16 @@ pub fn invalidate_leaves<M: Machine>(
     complete(machine);
 }
 
-/// The same operations by range, or one for everything where even those are too many. Out of line: a CPU without them pays a branch.
+/// The same by range: at most two operations for all leaves that lie behind each other, up to 2^22 pages, so there is no threshold.
+/// Out of line, for every machine: a CPU without ranges pays a branch.
 #[cold]
 #[inline(never)]
-fn invalidate_by_ranges<M: Machine>(machine: &mut M, regime: Regime, stretches: impl Iterator<Item = Stretch> + Clone) {
-    let size = M::Granule::SIZE;
-    let extents = || joined(stretches.clone().flat_map(|stretch| Extent::of(stretch, size)), size);
-    let operations: u64 = extents().map(|extent| extent.operations(regime, Reach::LastLevel).count() as u64).sum();
-    if operations > most_single_invalidations(size) {
-        return machine.tlbi(Tlbi::AllInnerShareable);
+fn invalidate_by_ranges(regime: Regime, stretches: &mut dyn Iterator<Item = Stretch>, issue: &mut dyn FnMut(Tlbi)) {
+    let mut gather = Gather::new(regime, Reach::LastLevel);
+    for stretch in stretches {
+        Extent::of(stretch, regime.granule()).for_each(|extent| gather.add(extent, issue));
     }
-    for extent in extents() {
-        extent.operations(regime, Reach::LastLevel).for_each(|operation| machine.tlbi(operation));
-    }
+    gather.finish(issue);
 }
 
 /// Makes this CPU forget whatever its TLB holds from before: TLBI VMALLE1, DSB NSH, ISB.
@@ -105,20 +101,28 @@ mod tests {
     use crate::leaf::Leaf;
     use crate::observe::Event;
     use crate::testing::{Seen, tables, take_log};
+    use crate::tlbi::RangeOperand;
+
+    const VA: VirtAddr = VirtAddr::new(0xffff_0000_0000_0000);
+
+    /// What takes the leaves of `stretches` away, on a machine with ranges or without.
+    fn invalidations<G: Granule>(has_ranges: bool, stretches: &[Stretch]) -> Vec<Tlbi> {
+        let mut tables = tables::<G>(48);
+        let regime = tables.regime();
+        tables.machine_mut().has_ranges = has_ranges;
+        take_log();
+        invalidate_leaves(tables.machine_mut(), regime, stretches.iter().copied());
+        let tlbi = |seen| if let Seen::Machine(Event::Tlbi(tlbi)) = seen { Some(tlbi) } else { None };
+        take_log().into_iter().filter_map(tlbi).collect()
+    }
 
     /// Removals ask for the members singly; others may hand over whole runs.
     fn members_invalidated<G: Granule>(level: Level, count: u64) {
-        let (va, leaf) = (VirtAddr::new(0xffff_0000_0000_0000), Leaf { level, contiguous: true });
+        let leaf = Leaf { level, contiguous: true };
         let step = 1 << G::SIZE.level_shift(level);
-        take_log();
-        let mut tables = tables::<G>(48);
-        let regime = tables.regime();
-        invalidate_leaves(tables.machine_mut(), regime, core::iter::once(Stretch { va, leaf, count }));
-        let tlbi = |seen| if let Seen::Machine(Event::Tlbi(tlbi)) = seen { Some(tlbi) } else { None };
-        let got: Vec<_> = take_log().into_iter().filter_map(tlbi).collect();
-        let members = (0..count * leaf.descriptors(G::SIZE)).map(|member| va.add(member * step));
+        let members = (0..count * leaf.descriptors(G::SIZE)).map(|member| VA.add(member * step));
         let want: Vec<_> = members.map(|va| Tlbi::LastLevel(Operand::new(va))).collect();
-        assert_eq!(got, want, "{} at {level}", G::SIZE);
+        assert_eq!(invalidations::<G>(false, &[Stretch { va: VA, leaf, count }]), want, "{} at {level}", G::SIZE);
     }
 
     #[test]
@@ -128,5 +132,44 @@ mod tests {
             members_invalidated::<K16>(level, 2);
             members_invalidated::<K64>(level, 2);
         }
+    }
+
+    fn blocks(va: VirtAddr, level: Level, count: u64) -> Stretch {
+        Stretch { va, leaf: Leaf { level, contiguous: false }, count }
+    }
+
+    fn range<G: Granule>(va: VirtAddr, pages: u64) -> Tlbi {
+        let (operand, covered) = RangeOperand::longest(tables::<G>(48).regime(), va, pages).unwrap();
+        assert_eq!(covered, pages);
+        Tlbi::LastLevelRange(operand)
+    }
+
+    /// Three pages, two blocks of 512 and one page more are 1028: twice 1024.
+    #[test]
+    fn leaves_behind_each_other_are_one_range_whatever_their_size() {
+        let first = VA.add((512 - 3) << 12);
+        let (second, third) = (first.add(3 << 12), first.add(1027 << 12));
+        let stretches = [blocks(first, Level::L3, 3), blocks(second, Level::L2, 2), blocks(third, Level::L3, 1)];
+        let want = [range::<K4>(first, 1024), range::<K4>(first.add(4 << 12), 1024)];
+        assert_eq!(invalidations::<K4>(true, &stretches), want);
+        let elsewhere = VA.add(1 << 30);
+        let apart = [blocks(first, Level::L3, 2), blocks(elsewhere, Level::L3, 2)];
+        assert_eq!(invalidations::<K4>(true, &apart), [range::<K4>(first, 2), range::<K4>(elsewhere, 2)]);
+    }
+
+    #[test]
+    fn one_leaf_is_one_single_invalidation() {
+        for level in [Level::L3, Level::L2] {
+            assert_eq!(invalidations::<K64>(true, &[blocks(VA, level, 1)]), [Tlbi::LastLevel(Operand::new(VA))]);
+        }
+    }
+
+    /// 64 GiB at 16K are two ranges, and one block of LPA2.
+    #[test]
+    fn blocks_that_are_more_than_a_range_are_invalidated_one_by_one() {
+        let bytes = 1 << 36;
+        let want = [VA, VA.add(bytes), VA.add(2 * bytes)].map(|va| Tlbi::LastLevel(Operand::new(va)));
+        let stretches = [blocks(VA, Level::L1, 2), blocks(VA.add(2 * bytes), Level::L1, 1)];
+        assert_eq!(invalidations::<K16>(true, &stretches), want);
     }
 }

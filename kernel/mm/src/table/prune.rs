@@ -9,7 +9,7 @@ use crate::frames::give;
 use crate::granule::{Granule, Level};
 use crate::leaf::Stretches;
 use crate::seam::{Dsb, Frames, Machine};
-use crate::tlb::{self, Extent, Reach};
+use crate::tlb::{self, Extent, Gather, Reach};
 use crate::tlbi::{Operand, Tlbi};
 
 /// The part of a range that one table translates: first and last address, both inside, and the level of its smallest leaves,
@@ -49,7 +49,9 @@ impl<M: Machine> Tables<M> {
             return 0;
         }
         self.machine.dsb(Dsb::InnerShareableStores);
-        self.invalidate_cut(root, span);
+        let mut gather = Gather::new(self.regime, Reach::AnyLevel);
+        self.invalidate_cut(root, span, &mut gather);
+        gather.finish(&mut |operation| self.machine.tlbi(operation));
         tlb::complete(&mut self.machine);
         self.free_cut(root, span, frames)
     }
@@ -99,39 +101,8 @@ impl<M: Machine> Tables<M> {
         inside_empty && outside.map(bits).all(|slot| slot == 0)
     }
 
-    /// Makes every CPU forget the links to the tables that were cut off: one invalidation for each lowest one, or a few by range for all
-    /// that are neighbours.
-    fn invalidate_cut(&mut self, root: Place, span: Span) {
-        if self.machine.has_range_invalidations() {
-            return self.invalidate_cut_by_ranges(root, span);
-        }
-        self.each_cut(root, span, &mut |machine, part| machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first))));
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn invalidate_cut_by_ranges(&mut self, root: Place, span: Span) {
-        let regime = self.regime;
-        let granule = regime.granule();
-        let invalidate = |machine: &mut M, extent: Extent| {
-            extent.operations(regime, Reach::AnyLevel).for_each(|operation| machine.tlbi(operation));
-        };
-        let mut gathered: Option<Extent> = None;
-        self.each_cut(root, span, &mut |machine, part| {
-            let next = Extent::one(part.first, (part.last.since(part.first) >> granule.shift()) + 1);
-            let joined = gathered.and_then(|extent| extent.joined(next, granule));
-            if let (Some(extent), None) = (gathered, joined) {
-                invalidate(machine, extent);
-            }
-            gathered = joined.or(Some(next));
-        });
-        if let Some(extent) = gathered {
-            invalidate(&mut self.machine, extent);
-        }
-    }
-
-    /// Visits each lowest table that was cut off, by the part of `span` behind it; returns whether there is one.
-    fn each_cut(&mut self, place: Place, span: Span, visit: &mut impl FnMut(&mut M, Span)) -> bool {
+    /// One invalidation for each lowest table that was cut off; where there are ranges, a few for all that are neighbours.
+    fn invalidate_cut(&mut self, place: Place, span: Span, gather: &mut Gather) -> bool {
         let mut found = false;
         for index in self.slots_of(place, span) {
             let slot = place.slot(index);
@@ -140,13 +111,23 @@ impl<M: Machine> Tables<M> {
                 continue;
             }
             let (below, part) = self.below(place, span, index, descriptor);
-            let lower = self.each_cut(below, part, visit);
+            let lower = self.invalidate_cut(below, part, gather);
             if descriptor.is_parked() && !lower {
-                visit(&mut self.machine, part);
+                self.forget_link(part, gather);
             }
             found |= lower || descriptor.is_parked();
         }
         found
+    }
+
+    #[inline]
+    fn forget_link(&mut self, part: Span, gather: &mut Gather) {
+        if self.machine.has_range_invalidations() {
+            let pages = (part.last.since(part.first) >> M::Granule::SIZE.shift()) + 1;
+            gather.add(Extent::one(part.first, pages), &mut |operation| self.machine.tlbi(operation));
+        } else {
+            self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
+        }
     }
 
     /// Gives back every table that was cut off and empties the slot that named it.

@@ -64,15 +64,33 @@ impl Reach {
     }
 }
 
-/// `extents` with neighbours made one.
-pub fn joined(extents: impl Iterator<Item = Extent>, granule: GranuleSize) -> impl Iterator<Item = Extent> {
-    let mut extents = extents.peekable();
-    core::iter::from_fn(move || {
-        let mut extent = extents.next()?;
-        while let Some(both) = extents.peek().and_then(|next| extent.joined(*next, granule)) {
-            extent = both;
-            extents.next();
+/// Extents that come one after the other; neighbours become one. Not generic, and behind `dyn`: one copy for all machines.
+pub struct Gather {
+    regime: Regime,
+    reach: Reach,
+    last: Option<Extent>,
+}
+
+impl Gather {
+    pub const fn new(regime: Regime, reach: Reach) -> Self {
+        Self { regime, reach, last: None }
+    }
+
+    /// Takes the next; issues what it is no neighbour of.
+    #[inline(never)]
+    pub fn add(&mut self, next: Extent, issue: &mut dyn FnMut(Tlbi)) {
+        let joined = self.last.and_then(|last| last.joined(next, self.regime.granule()));
+        if joined.is_none() {
+            self.finish(issue);
         }
-        Some(extent)
-    })
+        self.last = joined.or(Some(next));
+    }
+
+    /// Issues the last one.
+    #[inline(never)]
+    pub fn finish(&mut self, issue: &mut dyn FnMut(Tlbi)) {
+        if let Some(extent) = self.last.take() {
+            extent.operations(self.regime, self.reach).for_each(issue);
+        }
+    }
 }
