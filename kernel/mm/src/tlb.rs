@@ -27,8 +27,8 @@ pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
 /// DSB ISH, ISB. When it returns, the frames that they mapped may be used for something else.
 ///
 /// A contiguous run needs one invalidation a member (RLQLSD), and all of its members must be invalid already, since a
-/// walk of one that is still valid may cache the whole run again (RSKQHL). Where there are invalidations by range, a few take the
-/// place of all of them.
+/// walk of one that is still valid may cache the whole run again (RSKQHL). Where there are invalidations by range, a few
+/// take the place of all of them.
 #[inline]
 pub fn invalidate_leaves<M: Machine>(
     machine: &mut M,
@@ -45,7 +45,7 @@ pub fn invalidate_leaves<M: Machine>(
     }
     machine.dsb(Dsb::InnerShareableStores);
     if machine.has_range_invalidations() {
-        invalidate_by_ranges(regime, &mut { stretches }, &mut |operation| machine.tlbi(operation));
+        invalidate_by_ranges(regime, &mut { stretches }, &mut issue(machine));
     } else if leaves > most_single_invalidations(size) {
         machine.tlbi(Tlbi::AllInnerShareable);
     } else {
@@ -56,13 +56,19 @@ pub fn invalidate_leaves<M: Machine>(
     complete(machine);
 }
 
-/// The same by range: at most two operations for all leaves that lie behind each other, up to 2^22 pages, so there is no threshold.
-/// Out of line, for every machine: a CPU without ranges pays a branch.
+/// Lets `machine` execute invalidations: of one type for all who ask, so that there is one copy of it.
+pub(crate) fn issue<M: Machine>(machine: &mut M) -> impl FnMut(Tlbi) {
+    move |operation| machine.tlbi(operation)
+}
+
+/// The same by range: one operation or two for all leaves that lie behind each other, and no more than two up to 2^22 pages
+/// (under LPA2 some 20). They would be too many for terabytes at once only, so there is no threshold. Out of line, and one
+/// copy for every machine: a CPU without ranges pays a branch.
 #[cold]
 #[inline(never)]
 fn invalidate_by_ranges(regime: Regime, stretches: &mut dyn Iterator<Item = Stretch>, issue: &mut dyn FnMut(Tlbi)) {
     let mut gather = Gather::new(regime, Reach::LastLevel);
-    for stretch in stretches {
+    for stretch in stretches.filter(|stretch| stretch.count > 0) {
         Extent::of(stretch, regime.granule()).for_each(|extent| gather.add(extent, issue));
     }
     gather.finish(issue);
@@ -153,7 +159,8 @@ mod tests {
         let want = [range::<K4>(first, 1024), range::<K4>(first.add(4 << 12), 1024)];
         assert_eq!(invalidations::<K4>(true, &stretches), want);
         let elsewhere = VA.add(1 << 30);
-        let apart = [blocks(first, Level::L3, 2), blocks(elsewhere, Level::L3, 2)];
+        let none = blocks(first, Level::L1, 0);
+        let apart = [none, blocks(first, Level::L3, 2), none, blocks(elsewhere, Level::L3, 2)];
         assert_eq!(invalidations::<K4>(true, &apart), [range::<K4>(first, 2), range::<K4>(elsewhere, 2)]);
     }
 

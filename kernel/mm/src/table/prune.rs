@@ -51,7 +51,7 @@ impl<M: Machine> Tables<M> {
         self.machine.dsb(Dsb::InnerShareableStores);
         let mut gather = Gather::new(self.regime, Reach::AnyLevel);
         self.invalidate_cut(root, span, &mut gather);
-        gather.finish(&mut |operation| self.machine.tlbi(operation));
+        gather.finish(&mut tlb::issue(&mut self.machine));
         tlb::complete(&mut self.machine);
         self.free_cut(root, span, frames)
     }
@@ -124,7 +124,7 @@ impl<M: Machine> Tables<M> {
     fn forget_link(&mut self, part: Span, gather: &mut Gather) {
         if self.machine.has_range_invalidations() {
             let pages = (part.last.since(part.first) >> M::Granule::SIZE.shift()) + 1;
-            gather.add(Extent::one(part.first, pages), &mut |operation| self.machine.tlbi(operation));
+            gather.add(Extent::one(part.first, pages), &mut tlb::issue(&mut self.machine));
         } else {
             self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
         }

@@ -73,9 +73,9 @@ pub enum Cover {
 
 /// Operations for `pages` pages from `start` on, and for no other page.
 ///
-/// Where ranges can start at every page, that is one for every 2^21 pages begun, and a second one for fewer, if no range has that many:
-/// the last starts within the one before, so as to end with the last page. Under LPA2 pages are covered one by one up to
-/// the first multiple of 64 KiB (15 of them at most at 4K, 3 at 16K), then by no more than four ranges beyond those of
+/// Where ranges can start at every page, that is one for every 2^21 pages begun, and two for fewer if no range has that
+/// many: the last starts within the one before, so as to end with the last page. Under LPA2 pages are covered one by one up
+/// to the first multiple of 64 KiB (15 of them at most at 4K, 3 at 16K), then by no more than four ranges beyond those of
 /// 2^21 pages, and a page.
 pub fn cover(regime: Regime, mut start: VirtAddr, mut pages: u64) -> impl Iterator<Item = Cover> {
     let at = move |start: VirtAddr, page: u64| start.add(page << regime.granule().shift());
