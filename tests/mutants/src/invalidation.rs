@@ -132,9 +132,9 @@ impl<M: Machine> Mutated<M> {
         let base_shift = if self.hands.regime.output() == OutputFormat::Lpa2 { 16 } else { granule.shift() };
         let with_base = |shift: u32| bits & !BASE | (range_start(bits, base_shift) >> shift) & BASE;
         let wrong = match fault {
-            ByRange::TooShort if bits >> 39 & 0x1f == 0 => return,
+            ByRange::TooShort if bits & (0x1f * NUM) == 0 => return,
             ByRange::TooShort => bits - NUM,
-            ByRange::ScaleTooSmall if bits >> 44 & 3 > 0 => bits - SCALE,
+            ByRange::ScaleTooSmall if bits & (3 * SCALE) > 0 => bits - SCALE,
             ByRange::OtherGranule => bits & !TG | tg1(granule) << 46,
             ByRange::BaseIn4K => with_base(12),
             ByRange::BaseInPages => with_base(granule.shift()),

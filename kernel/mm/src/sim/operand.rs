@@ -152,7 +152,7 @@ mod tests {
 
     /// The most under LPA2.
     fn most_under_lpa2(regime: Regime, start: u64, pages: u64) -> u64 {
-        let before = start.wrapping_neg() % (1 << 16) >> regime.granule().shift();
+        let before = (start.wrapping_neg() % (1 << 16)) >> regime.granule().shift();
         before.min(pages) + pages.saturating_sub(before) / MOST + 4 + 1
     }
 

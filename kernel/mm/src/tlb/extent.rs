@@ -35,7 +35,11 @@ impl Extent {
         let each = 1_u64 << (granule.level_shift(stretch.leaf.level) - granule.shift());
         let parts = if each > RangeOperand::MOST_PAGES { descriptors } else { 1 };
         let (pages, descriptors) = (descriptors / parts * each, descriptors / parts);
-        (0..parts).map(move |part| Self { start: stretch.va.add(part * pages << granule.shift()), pages, descriptors })
+        (0..parts).map(move |part| Self {
+            start: stretch.va.add((part * pages) << granule.shift()),
+            pages,
+            descriptors,
+        })
     }
 
     /// Both as one, if `next` is right behind and no descriptor of either is more than a range.
