@@ -95,7 +95,9 @@ pub fn machine<G: Granule>(boot: &BootInfo) -> El1<G> {
     assert!(G::SIZE == boot.config.granule, "the tables have pages of {}", boot.config.granule);
     let offset = boot.layout.linear_address(PhysAddr::new(0)).value();
     // SAFETY: boot's linear map shows all of RAM at this offset, and every table and free frame is in RAM.
-    unsafe { El1::new(offset) }
+    let machine = unsafe { El1::new(offset) };
+    // SAFETY: all CPUs are alike, and this one has them.
+    if boot.cpu.tlbi_range { unsafe { machine.with_range_invalidations() } } else { machine }
 }
 
 /// Hands the free RAM to the allocator and gives all of RAM its struct pages, on the machine that `around` makes.

@@ -2,7 +2,7 @@
 //!
 //! - `job`, `device`: the flags that say what to boot and hot-add; `line`, `attach`: QEMU's command line for it; `flash`:
 //!   the kernel for a machine that boots from flash
-//! - `machine`: runs QEMU; `outcome`: what the kernel said and how the run ended
+//! - `machine`: runs QEMU; `reap`: its end, and what it took of the host; `outcome`: what the kernel said and how the run ended
 //! - `report`: the kernel's report; `linux`: what Linux does; `screen`: both side by side
 //! - `tool`, `setup`: what must be installed; `build`: cargo
 //! - `live`: a machine that stays, and a talk with it
@@ -34,6 +34,7 @@ mod nightly;
 mod outcome;
 mod qemu;
 mod qmp;
+mod reap;
 mod report;
 mod screen;
 mod setup;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::line::{Boot, QEMU};
 use crate::outcome::{Run, judge};
+use crate::reap::{Reaped, try_reap};
 use crate::status::{Status, Stop};
 
 /// How often a wait looks for Ctrl-C.
@@ -29,7 +30,10 @@ pub fn run(boot: &Boot, limit: Duration, hear: impl FnMut(&Run)) -> Result<Run, 
     let mut run = Run::new();
     let ended = qemu.listen(start, limit, &mut run, hear).and_then(|()| qemu.wait());
     run.end = match ended {
-        Ok(status) => judge(status, &run, &qemu.complaint(), boot),
+        Ok(reaped) => {
+            run.peak_bytes = Some(reaped.peak_bytes);
+            judge(reaped.status, &run, &qemu.complaint(), boot)
+        }
         Err(Cut::Interrupt) => interrupted(),
         Err(Cut::TimeLimit) => out_of_time(limit, boot),
     };
@@ -85,7 +89,8 @@ impl Drop for Leftovers {
 
 /// QEMU's process; killed when dropped.
 pub struct Qemu {
-    child: Child,
+    /// None once it has ended: its number may be another's by then.
+    child: Option<Child>,
     /// The console's other direction, on a live machine.
     keyboard: Option<ChildStdin>,
     console: Receiver<String>,
@@ -108,7 +113,7 @@ impl Qemu {
         let mut child = command.spawn().map_err(|error| Stop::machine(format!("cannot run {QEMU}: {error}")))?;
         let (console, complaints) = (lines_of(child.stdout.take()), lines_of(child.stderr.take()));
         let keyboard = child.stdin.take();
-        Ok(Self { child, keyboard, console, complaints, _files: files })
+        Ok(Self { child: Some(child), keyboard, console, complaints, _files: files })
     }
 
     /// Says a line to the kernel. Who listens no more is heard to be gone soon.
@@ -135,7 +140,7 @@ impl Qemu {
     /// How a run ended whose console is closed.
     pub fn ended(&mut self, run: &Run, boot: &Boot) -> Stop {
         match self.wait() {
-            Ok(status) => judge(status, run, &self.complaint(), boot),
+            Ok(reaped) => judge(reaped.status, run, &self.complaint(), boot),
             Err(Cut::Interrupt) => interrupted(),
             Err(Cut::TimeLimit) => Stop::machine("QEMU closed its console and does not end"),
         }
@@ -143,7 +148,7 @@ impl Qemu {
 
     /// Kills QEMU and returns what was still unread on its console.
     pub fn stop(mut self) -> Vec<String> {
-        let _ = self.child.kill();
+        self.kill();
         self.console.iter().collect()
     }
 
@@ -164,14 +169,23 @@ impl Qemu {
     }
 
     /// Waits for the exit status; the console is closed, so QEMU is as good as gone.
-    fn wait(&mut self) -> Result<ExitStatus, Cut> {
+    fn wait(&mut self) -> Result<Reaped, Cut> {
         let start = Instant::now();
         loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Ok(status);
+            match self.child.take().map(try_reap) {
+                Some(Ok(Ok(reaped))) => return Ok(reaped),
+                Some(Ok(Err(running))) => self.child = Some(running),
+                // Somebody else has waited for it: there is nothing left that could end.
+                Some(Err(_)) | None => {}
             }
             go_on(start.elapsed() < Duration::from_secs(5))?;
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
         }
     }
 
@@ -184,8 +198,10 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
     }
 }
 

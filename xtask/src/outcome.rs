@@ -1,6 +1,7 @@
 //! How a run ended, from QEMU's exit status and from what the kernel said: console lines that begin with `@` are for
 //! us, all others are its log.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -20,12 +21,21 @@ pub struct Run {
     pub window: Vec<String>,
     /// From QEMU's start to its exit, or to where it was held.
     pub elapsed: Duration,
+    /// Bytes of the host's memory that QEMU had at most; nothing while it is held, or if it was stopped.
+    pub peak_bytes: Option<u64>,
 }
 
 impl Run {
     pub(crate) fn new() -> Self {
         let end = Stop { status: Status::Pass, why: String::new() };
-        Self { end, console: Vec::new(), trace: Vec::new(), window: Vec::new(), elapsed: Duration::ZERO }
+        Self {
+            end,
+            console: Vec::new(),
+            trace: Vec::new(),
+            window: Vec::new(),
+            elapsed: Duration::ZERO,
+            peak_bytes: None,
+        }
     }
 
     /// Keeps a line of the console; whether it is one for [`Run::console`].
@@ -84,7 +94,20 @@ pub fn judge(status: ExitStatus, run: &Run, complaint: &str, boot: &Boot) -> Sto
         (Some(0), ..) => Stop::machine("QEMU ended before the kernel passed; --verbose shows its log"),
         (Some(_), ..) if !complaint.is_empty() => explain(complaint, boot),
         (None, ..) if run.console.is_empty() && complaint.contains("Assertion") && is_too_high(boot) => too_high(boot),
-        _ => Stop::machine(format!("QEMU died ({status}) {complaint}").trim_end()),
+        _ => Stop::machine(format!("QEMU died ({status}){} {complaint}", out_of_memory(status, boot)).trim_end()),
+    }
+}
+
+/// What to do about the two signals by which a host says that it has no memory left: it kills whom it finds the largest, or
+/// there is no page behind an address of a file or of huge pages.
+fn out_of_memory(status: ExitStatus, boot: &Boot) -> String {
+    let smaller = boot.job.lower();
+    match status.signal() {
+        Some(libc::SIGKILL) => format!(": most likely this host ran out of memory: free some, or {smaller}"),
+        Some(libc::SIGBUS) => {
+            format!(": no room is left where its memory lies, a file system for instance: free some, or {smaller}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -137,7 +160,6 @@ fn explain(complaint: &str, boot: &Boot) -> Stop {
 mod tests {
     use super::*;
     use crate::job::Job;
-    use std::os::unix::process::ExitStatusExt;
 
     fn ended(raw: i32, console: &str, complaint: &str) -> Stop {
         let run = Run { console: console.lines().map(str::to_owned).collect(), ..Run::new() };
@@ -230,6 +252,19 @@ mod tests {
             let why = ended(1 << 8, "", complaint).why;
             assert!(why.contains(says) && !why.contains("id="), "{why}");
         }
-        assert!(ended(9, "", "").why.contains("signal: 9"));
+    }
+
+    #[test]
+    fn a_signal_of_a_host_without_memory_says_what_to_do_and_others_do_not() {
+        for (signal, says) in
+            [(9, "this host ran out of memory: free some"), (7, "no room is left where its memory lies")]
+        {
+            let Stop { status, why } = ended(signal, "the kernel is up", "");
+            assert_eq!(status, Status::Machine);
+            let what = [&format!("signal: {signal}"), says, "choose a smaller --device-base or --device-size"];
+            assert!(what.iter().all(|what| why.contains(what)), "{why}");
+        }
+        let why = ended(11, "", "").why;
+        assert!(why.contains("signal: 11") && !why.contains("smaller"), "{why}");
     }
 }

@@ -155,7 +155,7 @@ impl Show<'_> {
     fn screen(&self, run: &Run) {
         let failures: Vec<_> = run.said("fail").collect();
         let cpu = &self.boot.job.cpu;
-        let shown = Shown { qemu: &self.qemu, cpu, elapsed: run.elapsed, failures: &failures };
+        let shown = Shown { qemu: &self.qemu, cpu, elapsed: run.elapsed, peak: run.peak_bytes, failures: &failures };
         match run.said("report").next().map(Told::read) {
             Some(Ok(told)) => anstream::print!("{}", screen::show(&told, &shown)),
             Some(Err(error)) => anstream::eprintln!("error: the kernel's report cannot be read: {error}"),
@@ -191,6 +191,8 @@ impl Show<'_> {
         }
         object["qemu_version"] = self.qemu.as_str().into();
         object["cpu"] = self.boot.job.cpu.as_str().into();
+        object["elapsed_ms"] = json!(run.elapsed.as_millis() as u64);
+        object["host_peak_bytes"] = run.peak_bytes.into();
         if let (Some(qmp), Some(gdb)) = (&self.boot.hold, &self.boot.gdb) {
             object["hold"] = json!({ "qmp": qmp, "gdb": gdb });
         }
@@ -253,14 +255,15 @@ mod tests {
 
     fn object(end: Stop, console: &str) -> String {
         let boot = Boot::main_job(Job::from_flags("").unwrap());
-        let run = Run { end, console: console.lines().map(str::to_owned).collect(), ..Run::new() };
-        show(&boot).object(&run, None).to_string()
+        let console = console.lines().map(str::to_owned).collect();
+        let (elapsed, peak_bytes) = (Duration::from_micros(81_900), Some(61 << 20));
+        show(&boot).object(&Run { end, console, elapsed, peak_bytes, ..Run::new() }, None).to_string()
     }
 
     #[test]
     fn the_object_is_the_report_and_what_only_the_host_knows() {
         let object = object(Run::new().end, r#"@report {"result":"pass","cpus":1}"#);
-        let text = r#"{"schema_version":1,"result":"pass","cpus":1,"qemu_version":"7.2.22","cpu":"neoverse-n1"}"#;
+        let text = r#"{"schema_version":1,"result":"pass","cpus":1,"qemu_version":"7.2.22","cpu":"neoverse-n1","elapsed_ms":81,"host_peak_bytes":63963136}"#;
         assert_eq!(object, text);
     }
 

@@ -32,6 +32,8 @@ pub struct Shown<'a> {
     pub qemu: &'a str,
     pub cpu: &'a str,
     pub elapsed: Duration,
+    /// Bytes of the host's memory that QEMU had at most, once it has ended.
+    pub peak: Option<u64>,
     pub failures: &'a [&'a str],
 }
 
@@ -262,15 +264,21 @@ fn proved(proof: &Proof, removed: bool) -> Vec<String> {
 
 /// How it ended, and what to do next; `memmap` is an address that is worth a walk.
 fn end(head: &Head, memmap: u64, shown: &Shown<'_>) -> Vec<String> {
-    let ms = format!("{} ms", shown.elapsed.as_millis());
+    let took = took(shown);
     let walk = format!("walk {memmap:x}{}", regime_flags(head));
     match head.result.as_str() {
         _ if !shown.failures.is_empty() => failed(shown.failures),
-        "pass" => vec![verdict(GREEN, "PASS", &format!("{ms:<17} next: --break tlbi   {walk}   gdb"))],
-        "held" => vec![verdict(GREEN, "HELD", &format!("{ms:<17} next: {walk}"))],
-        "planned" => vec![verdict(GREEN, "PLANNED", &format!("{ms:<17} nothing was added; without --plan it is"))],
-        _ => vec![verdict(RED, "FAIL", &ms)],
+        "pass" => vec![verdict(GREEN, "PASS", &format!("{took:<20} next: --break tlbi   {walk}   gdb"))],
+        "held" => vec![verdict(GREEN, "HELD", &format!("{took:<20} next: {walk}"))],
+        "planned" => vec![verdict(GREEN, "PLANNED", &format!("{took:<20} nothing was added; without --plan it is"))],
+        _ => vec![verdict(RED, "FAIL", &took)],
     }
+}
+
+/// What the run took of the host: time, and memory if QEMU has ended.
+fn took(shown: &Shown<'_>) -> String {
+    let memory = shown.peak.map(|bytes| format!(", QEMU {} MiB", bytes.div_ceil(1 << 20)));
+    format!("{} ms{}", shown.elapsed.as_millis(), memory.unwrap_or_default())
 }
 
 fn verdict(style: Style, word: &str, text: &str) -> String {

@@ -8,7 +8,13 @@ type Change = fn(&mut Report);
 fn screen(change: Change, failures: &[&str]) -> String {
     let mut report = serde_json::from_str(REPORT).unwrap();
     change(&mut report);
-    let shown = Shown { qemu: "7.2.22", cpu: "neoverse-n1", elapsed: Duration::from_millis(81), failures };
+    let shown = Shown {
+        qemu: "7.2.22",
+        cpu: "neoverse-n1",
+        elapsed: Duration::from_millis(81),
+        peak: Some(61 << 20),
+        failures,
+    };
     anstream::adapter::strip_str(&draw(&report, &shown)).to_string()
 }
 
@@ -195,4 +201,19 @@ fn a_range_that_boots_struct_pages_serve_has_no_leaves_to_prove_and_no_frames_to
     assert!(text.contains("proved    tables    boot's struct pages serve; pattern written"), "{text}");
     assert!(text.contains("none of its own: boot's serve") && text.contains("TLBI; no frames to free\n"), "{text}");
     assert!(!text.contains("0/0") && screen(|_| {}, &[]).contains("TLBI, then frames freed\n"), "{text}");
+}
+
+#[test]
+fn the_last_line_says_what_the_run_took_of_the_host() {
+    let last = |text: String| text.lines().last().unwrap().to_owned();
+    let walk = "next: --break tlbi   walk ffffffdfc0300000   gdb";
+    assert_eq!(last(screen(|_| {}, &[])), format!("PASS      81 ms, QEMU 61 MiB   {walk}"));
+    let (report, held) = (serde_json::from_str(REPORT).unwrap(), Duration::from_millis(81));
+    let shown = Shown { qemu: "7.2.22", cpu: "neoverse-n1", elapsed: held, peak: None, failures: &[] };
+    assert!(anstream::adapter::strip_str(&draw(&report, &shown)).to_string().contains("PASS      81 ms    "));
+    let long = Shown { elapsed: Duration::from_secs(29), peak: Some(4 << 30), ..shown };
+    let mut report: Report = report;
+    (report.head.granule, report.head.va_bits) = (GranuleSize::K16, 47);
+    let line = last(anstream::adapter::strip_str(&draw(&report, &long)).to_string());
+    assert!(line.starts_with("PASS      29000 ms, QEMU 4096 MiB ") && line.len() <= COLUMNS, "{line}");
 }

@@ -16,6 +16,7 @@ use vmemmap::tlbi::Tlbi;
 pub struct El1<G> {
     /// Virtual minus physical address of RAM, modulo 2^64.
     offset: u64,
+    has_ranges: bool,
     granule: PhantomData<G>,
 }
 
@@ -29,7 +30,19 @@ impl<G: Granule> El1<G> {
     /// at EL1 with tables of granule `G`.
     #[must_use]
     pub const unsafe fn new(offset: u64) -> Self {
-        Self { offset, granule: PhantomData }
+        Self { offset, has_ranges: false, granule: PhantomData }
+    }
+
+    /// The same machine, which invalidates by range.
+    ///
+    /// # Safety
+    ///
+    /// For as long as it is used, every CPU of the inner shareable domain must have `FEAT_TLBIRANGE`
+    /// (`ID_AA64ISAR0_EL1.TLB` is 2 or more): on this one the instructions are undefined without it, and others need not act on
+    /// them (RXMZFH).
+    #[must_use]
+    pub const unsafe fn with_range_invalidations(self) -> Self {
+        Self { has_ranges: true, ..self }
     }
 
     fn pointer<T>(&self, address: PhysAddr) -> *mut T {
@@ -109,7 +122,8 @@ unsafe impl<G: Granule> Mmu for El1<G> {
 
     #[inline]
     fn tlbi(&mut self, operation: Tlbi) {
-        // SAFETY: forgetting translations is always allowed: they are walked again.
+        // SAFETY: forgetting translations is always allowed: they are walked again. By range, which an assembler that is told of
+        // no architecture beyond v8.0 only takes spelled out, where `with_range_invalidations`'s contract says that it is there.
         unsafe {
             match operation {
                 Tlbi::AllInnerShareable => asm!("tlbi vmalle1is", options(nostack, preserves_flags)),
@@ -120,8 +134,21 @@ unsafe impl<G: Granule> Mmu for El1<G> {
                 Tlbi::AnyLevel(operand) => {
                     asm!("tlbi vaae1is, {}", in(reg) operand.bits(), options(nostack, preserves_flags));
                 }
+                // tlbi rvaale1is
+                Tlbi::LastLevelRange(operand) => {
+                    asm!("sys #0, c8, c2, #7, {}", in(reg) operand.bits(), options(nostack, preserves_flags));
+                }
+                // tlbi rvaae1is
+                Tlbi::AnyLevelRange(operand) => {
+                    asm!("sys #0, c8, c2, #3, {}", in(reg) operand.bits(), options(nostack, preserves_flags));
+                }
             }
         }
+    }
+
+    #[inline]
+    fn has_range_invalidations(&self) -> bool {
+        self.has_ranges
     }
 }
 

@@ -35,6 +35,8 @@ mod books_tests;
 #[cfg(test)]
 mod extremes_tests;
 #[cfg(test)]
+mod growth_tests;
+#[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
 mod limits_tests;
@@ -120,7 +122,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
 
     /// Gives boot RAM its struct pages: for the whole of every section that it touches, in RAM, valid over their whole span
     /// as Linux's early sections are. What else is in those sections may be added later, and uses the same struct pages. The
-    /// linear map of RAM is boot's own.
+    /// linear map of RAM is boot's own. It looks at every range that is added: boot RAM comes first, when there is none.
     ///
     /// # Errors
     ///

@@ -147,6 +147,11 @@ unsafe impl<M: Mmu, O: Observer> Mmu for Observed<M, O> {
         self.observer.event(Event::Tlbi(operation));
         self.machine.tlbi(operation);
     }
+
+    #[inline]
+    fn has_range_invalidations(&self) -> bool {
+        self.machine.has_range_invalidations()
+    }
 }
 
 impl<M: Machine, O: Observer> Machine for Observed<M, O> {

@@ -2,7 +2,8 @@
 //!
 //! A record a range, in pages of RAM that are chained and never freed, so a reader may look at them at any time without a
 //! lock. What a record says is written before its state word says that it is live, and looked at again once the range is
-//! pinned ([`lifetime`] has the protocol). Writers are serialised by `&mut Hotplug`.
+//! pinned ([`lifetime`] has the protocol). Writers are serialised by `&mut Hotplug`. To add or to remove a range takes no
+//! longer with more of them: vacant slots are chained, and a host's record counts its tenants.
 
 use core::sync::atomic::Ordering;
 
@@ -23,6 +24,10 @@ const HOST: u64 = 24;
 const STORAGE_FIRST: u64 = 32;
 const STORAGE_FRAMES: u64 = 40;
 const GENERATION: u64 = 48;
+/// Of a live range: how many others have struct pages in its altmap.
+const TENANTS: u64 = 56;
+/// Of a vacant slot, in the same word: the next one.
+const NEXT_VACANT: u64 = TENANTS;
 
 /// The first record of a page is its head: the next page, and how many slots of this one have ever been used.
 const NEXT: u64 = 0;
@@ -32,6 +37,10 @@ const USED: u64 = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Regions {
     root: PhysAddr,
+    /// The last page of records, the only one with slots that no range has ever had.
+    last: PhysAddr,
+    /// The first of the vacant slots that have been used.
+    vacant: Option<Slot>,
     granule: GranuleSize,
     pages: u64,
 }
@@ -67,6 +76,13 @@ pub struct Record {
     pub lodging: Option<Lodging>,
 }
 
+impl Record {
+    /// Of the range at `own`: the range in whose altmap it lives, if that is another.
+    fn landlord(&self, own: Slot) -> Option<Slot> {
+        self.lodging.map(|lodging| lodging.host).filter(|host| *host != own)
+    }
+}
+
 impl Regions {
     /// A registry without ranges.
     ///
@@ -76,7 +92,7 @@ impl Regions {
     pub fn new<M: Machine, F: Frames>(machine: &mut M, allocator: &mut F) -> Result<Self, OutOfFrames> {
         let granule = M::Granule::SIZE;
         let root = frames::take_zeroed(machine, allocator, granule.bytes())?;
-        Ok(Self { root, granule, pages: 1 })
+        Ok(Self { root, last: root, vacant: None, granule, pages: 1 })
     }
 
     /// The first page of records.
@@ -91,29 +107,61 @@ impl Regions {
         self.pages * self.granule.bytes()
     }
 
-    /// A slot that no range has, in a new page of records if all are taken.
+    /// A slot that no range has, in a new page of records if all are taken: the same until it is
+    /// [published](Self::publish).
     ///
     /// # Errors
     ///
     /// [`OutOfFrames`] if there is no frame for that page.
     pub fn vacant<M: Machine, F: Frames>(&mut self, machine: &mut M, allocator: &mut F) -> Result<Slot, OutOfFrames> {
-        if let Some(slot) = self.slots(machine).find(|slot| slot.state(machine) == State::Vacant) {
+        if let Some(slot) = self.vacant {
             return Ok(slot);
         }
-        let last = self.pages(machine).last().unwrap_or(self.root);
-        let used = machine.load(last.add(USED));
-        if used < self.granule.bytes() / RECORD_BYTES - 1 {
-            return Ok(Self::first_unused(machine, last, used));
+        let mut used = machine.load(self.last.add(USED));
+        if used == self.granule.bytes() / RECORD_BYTES - 1 {
+            let page = frames::take_zeroed(machine, allocator, self.granule.bytes())?;
+            machine.store(self.last.add(NEXT), page.value());
+            self.last = page;
+            self.pages += 1;
+            used = 0;
         }
-        let page = frames::take_zeroed(machine, allocator, self.granule.bytes())?;
-        machine.store(last.add(NEXT), page.value());
-        self.pages += 1;
-        Ok(Self::first_unused(machine, page, 0))
+        machine.store(self.last.add(USED), used + 1);
+        // Its record is zeros: no other vacant slot is behind it.
+        let slot = Slot(self.last.add((used + 1) * RECORD_BYTES));
+        self.vacant = Some(slot);
+        Ok(slot)
     }
 
-    fn first_unused<M: Memory>(machine: &mut M, page: PhysAddr, used: u64) -> Slot {
-        machine.store(page.add(USED), used + 1);
-        Slot(page.add((used + 1) * RECORD_BYTES))
+    /// Writes the record of the [vacant](Self::vacant) slot and makes it live: the range can be pinned from now on.
+    pub fn publish<M: Memory>(&mut self, memory: &mut M, slot: Slot, record: &Record) -> Name {
+        debug_assert_eq!(self.vacant, Some(slot), "only the slot that was handed out");
+        self.vacant = Slot::at(memory.load(slot.0.add(NEXT_VACANT)));
+        memory.store(slot.0.add(TENANTS), 0);
+        if let Some(host) = record.landlord(slot) {
+            memory.store(host.0.add(TENANTS), host.tenants(memory) + 1);
+        }
+        slot.publish(memory, record)
+    }
+
+    /// Makes the slot of a range vacant that was closed and that nobody holds, after its struct pages were unmapped.
+    pub fn retire<M: Memory>(&mut self, memory: &mut M, slot: Slot) {
+        if let Some(host) = slot.read(memory).landlord(slot) {
+            memory.store(host.0.add(TENANTS), host.tenants(memory) - 1);
+        }
+        let retired = lifetime::retire(&slot.word(memory));
+        debug_assert!(retired.is_ok(), "closed, and held by nobody");
+        memory.store(slot.0.add(NEXT_VACANT), self.vacant.map_or(0, |next| next.0.value()));
+        self.vacant = Some(slot);
+    }
+
+    /// A range with struct pages in the altmap of the live range at `host`. It looks through all ranges if there is one, and
+    /// at one word if there is none.
+    pub fn tenant<M: Memory>(&self, memory: &M, host: Slot) -> Option<Record> {
+        if host.tenants(memory) == 0 {
+            return None;
+        }
+        let mut others = self.live(memory).filter(|(slot, record)| record.landlord(*slot) == Some(host));
+        others.next().map(|(_, record)| record)
     }
 
     /// Every live range, with its slot.
@@ -138,8 +186,16 @@ impl Regions {
 }
 
 impl Slot {
-    /// Writes the record of this vacant slot and makes it live: the range can be pinned from now on.
-    pub fn publish<M: Memory>(self, memory: &mut M, record: &Record) -> Name {
+    /// The slot at an address that a record holds, if it holds one.
+    fn at(address: u64) -> Option<Self> {
+        (address != 0).then_some(Self(PhysAddr::new(address)))
+    }
+
+    fn tenants<M: Memory>(self, memory: &M) -> u64 {
+        memory.load(self.0.add(TENANTS))
+    }
+
+    fn publish<M: Memory>(self, memory: &mut M, record: &Record) -> Name {
         let Self(at) = self;
         let lodging = record.lodging;
         memory.store(at.add(START), record.range.start().value());
@@ -169,9 +225,8 @@ impl Slot {
     pub fn read<M: Memory>(self, memory: &M) -> Record {
         let word = |at| memory.load(self.0.add(at));
         let range = PhysRange::new(PhysAddr::new(word(START)), word(BYTES)).unwrap_or(PhysRange::EMPTY);
-        let host = word(HOST);
-        let lodging = (host != 0).then(|| Lodging {
-            host: Self(PhysAddr::new(host)),
+        let lodging = Self::at(word(HOST)).map(|host| Lodging {
+            host,
             first: Pfn::new(word(STORAGE_FIRST)),
             frames: word(STORAGE_FRAMES),
         });

@@ -94,8 +94,16 @@ pub unsafe trait Mmu {
     /// An instruction synchronisation barrier: a context synchronisation event on this CPU.
     fn isb(&mut self);
 
-    /// One TLB invalidation.
+    /// One TLB invalidation. The forms by range are only asked for where
+    /// [`has_range_invalidations`](Mmu::has_range_invalidations) says so.
     fn tlbi(&mut self, operation: Tlbi);
+
+    /// Whether every CPU that is to forget translations has `FEAT_TLBIRANGE`: one that has not need not act on a broadcast
+    /// invalidation by range (RXMZFH). A machine around another one passes the question on.
+    #[inline]
+    fn has_range_invalidations(&self) -> bool {
+        false
+    }
 }
 
 /// The operations, and the steps of one, that an observer can tell apart. When one ends, all that it did is complete: it

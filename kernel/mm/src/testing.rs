@@ -1,6 +1,8 @@
 //! A machine for unit tests: memory without a TLB, with every event kept in order. It proves books and tables; the
 //! proof of barriers and invalidations is another machine's.
 
+pub mod tally;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -80,6 +82,8 @@ pub struct Plain<G> {
     /// What `access` wrote last at each physical address, by the first address of each piece: struct pages. Tests read
     /// them here; a `load` of one panics, since the core decides nothing by what stands in a struct page.
     pub written: BTreeMap<u64, Vec<u8>>,
+    /// Whether it has invalidations by range.
+    pub has_ranges: bool,
     regime: Regime,
     granule: PhantomData<G>,
 }
@@ -215,6 +219,10 @@ unsafe impl<G: Granule> Mmu for Plain<G> {
     fn tlbi(&mut self, operation: Tlbi) {
         log(Seen::Machine(Event::Tlbi(operation)));
     }
+
+    fn has_range_invalidations(&self) -> bool {
+        self.has_ranges
+    }
 }
 
 impl<G: Granule> Machine for Plain<G> {
@@ -275,7 +283,8 @@ pub type Map<G> = Hotplug<Plain<G>, Ram, StructPage>;
 /// Tables with an empty root.
 pub fn tables<G: Granule>(va_bits: u32) -> Tables<Plain<G>> {
     let regime = Regime::of_size(G::SIZE, va_bits).unwrap();
-    let machine = Plain { words: RefCell::default(), written: BTreeMap::new(), regime, granule: PhantomData };
+    let (words, written) = (RefCell::default(), BTreeMap::new());
+    let machine = Plain { words, written, has_ranges: false, regime, granule: PhantomData };
     // SAFETY: nobody else has the root.
     unsafe { Tables::adopt(machine, ROOT, regime) }
 }

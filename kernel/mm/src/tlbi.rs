@@ -3,6 +3,11 @@
 //! Every mapping here is global and every table may have been walked under any ASID, so only the all-ASID forms occur:
 //! by RVMSWQ an ASID-specific form would leave table entries behind.
 
+mod range;
+
+pub use range::RangeOperand;
+pub(crate) use range::{Cover, cover};
+
 use crate::addr::VirtAddr;
 
 /// One TLB invalidation of the EL1&0 regime.
@@ -16,6 +21,11 @@ pub enum Tlbi {
     LastLevel(Operand),
     /// `TLBI VAAE1IS`: the leaf and every table entry used to translate an address, any ASID, on every CPU.
     AnyLevel(Operand),
+    /// `TLBI RVAALE1IS`: the leaves that translate a range, whatever their size, any ASID, on every CPU. Only where
+    /// [the machine has it](crate::seam::Mmu::has_range_invalidations).
+    LastLevelRange(RangeOperand),
+    /// `TLBI RVAAE1IS`: the leaves and every table entry used to translate a range, any ASID, on every CPU. As above.
+    AnyLevelRange(RangeOperand),
 }
 
 impl Tlbi {
@@ -28,6 +38,8 @@ impl Tlbi {
             Self::AllLocal => "vmalle1",
             Self::LastLevel(_) => "vaale1is",
             Self::AnyLevel(_) => "vaae1is",
+            Self::LastLevelRange(_) => "rvaale1is",
+            Self::AnyLevelRange(_) => "rvaae1is",
         }
     }
 
@@ -38,6 +50,7 @@ impl Tlbi {
         match self {
             Self::AllInnerShareable | Self::AllLocal => None,
             Self::LastLevel(operand) | Self::AnyLevel(operand) => Some(operand.bits()),
+            Self::LastLevelRange(operand) | Self::AnyLevelRange(operand) => Some(operand.bits()),
         }
     }
 }

@@ -73,7 +73,7 @@ fn fail_every_operation(granule: GranuleSize, test: &str) {
     let counts = Counts::new();
     for (number, row) in (0..).zip(ROWS).filter(|(_, row)| row.granule == granule) {
         let steps = (0..).zip(spread(row)).map(|(cpu, operation)| Step { cpu, operation }).collect();
-        let case = Case { cpus: 2, booting: false, boot_ram: number % 2 == 0, steps };
+        let case = Case { cpus: 2, booting: false, boot_ram: number % 2 == 0, ranges: number % 3 > 0, steps };
         let failures = fail_each(row, 4 + number % 4, &case, &counts);
         assert!(failures > 10, "{row:?}: only {failures} allocations");
     }

@@ -59,8 +59,11 @@ fn exhaust(
 }
 
 /// Two writers whose pages lie in one table that was there before.
-fn in_one_table<G: Granule>(row: Row, counts: &Arc<Counts>) {
-    let prepare = |stage: &Stage| stage.prepare::<G>(stage.page(0).0);
+fn in_one_table<G: Granule>(row: Row, ranges: bool, counts: &Arc<Counts>) {
+    let prepare = |stage: &Stage| {
+        stage.world.set_range_invalidations(ranges);
+        stage.prepare::<G>(stage.page(0).0);
+    };
     exhaust(row, 2, counts, prepare, |stage| vec![stage.writer::<G>(0, 0, 2), stage.writer::<G>(1, 8, 2)]);
 }
 
@@ -74,9 +77,10 @@ fn in_tables_of_their_own<G: Granule>(row: Row, counts: &Arc<Counts>) {
 #[test]
 fn two_writers_in_one_table_never_meet() {
     let counts = Counts::new();
-    in_one_table::<K4>(ROW_4K, &counts);
-    in_one_table::<K16>(ROW_16K, &counts);
-    in_one_table::<K64>(ROW_64K, &counts);
+    in_one_table::<K4>(ROW_4K, false, &counts);
+    in_one_table::<K16>(ROW_16K, true, &counts);
+    in_one_table::<K64>(ROW_64K, false, &counts);
+    in_one_table::<K64>(ROW_64K, true, &counts);
     counts.print("two_writers_in_one_table");
 }
 
@@ -240,6 +244,7 @@ fn three_memory_maps<G: Granule>(row: Row, counts: &Arc<Counts>) {
     let runs = 6 * common::thorough();
     wander(runs, common::seed(), |baton, run| {
         let stage = Stage::new(row, 3, counts);
+        stage.world.set_range_invalidations(run % 2 == 1);
         stage.prepare::<G>(row.regime().lowest().value() + 7 * WINDOW);
         stage.prepare::<G>((64 * GIB).wrapping_neg() + 7 * GIB);
         let tables = stage.picture();

@@ -72,6 +72,7 @@ fn tlbi(cpu: u8, name: &'static str, operand: u64) {
             "vaale1is" => asm!("tlbi vaale1is, {}", in(reg) operand, options(nostack, preserves_flags)),
             "vaae1" => asm!("tlbi vaae1, {}", in(reg) operand, options(nostack, preserves_flags)),
             "vaale1" => asm!("tlbi vaale1, {}", in(reg) operand, options(nostack, preserves_flags)),
+            "rvaae1is" => asm!("sys #0, c8, c2, #3, {}", in(reg) operand, options(nostack, preserves_flags)),
             "rvaale1is" => asm!("sys #0, c8, c2, #7, {}", in(reg) operand, options(nostack, preserves_flags)),
             _ => refuse(format_args!("no instruction for tlbi {name}")),
         }

@@ -59,6 +59,10 @@ unsafe impl<M: Mmu> Mmu for Retuned<M> {
     fn tlbi(&mut self, operation: Tlbi) {
         self.0.tlbi(operation);
     }
+
+    fn has_range_invalidations(&self) -> bool {
+        self.0.has_range_invalidations()
+    }
 }
 
 impl<M: Machine> Machine for Retuned<M> {

@@ -73,16 +73,31 @@ pub enum Invalidation {
     OperandInPages,
     /// An operand with the address bits above 55 left in.
     OperandUnmasked,
-    /// Range forms, built as they should be: legal.
-    Range,
-    /// Range forms whose NUM is one too small.
-    RangeTooShort,
-    /// Range forms whose TG is encoded as in `TCR.TG1`.
-    RangeOtherGranule,
+    /// The core has range forms, which pass like this.
+    ByRange(ByRange),
     /// Everything, in place of each single one.
     Everything,
     /// Every level, in place of the last: legal.
     AnyLevel,
+}
+
+/// What happens to range forms.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByRange {
+    /// Nothing: legal.
+    Right,
+    /// NUM is one too small.
+    TooShort,
+    /// SCALE is one too small.
+    ScaleTooSmall,
+    /// TG is encoded as in `TCR.TG1`.
+    OtherGranule,
+    /// The base counts 4 KiB, as single operands do.
+    BaseIn4K,
+    /// The base counts pages under LPA2 too.
+    BaseInPages,
+    /// The last-level form for unlinked tables.
+    LastLevelForTables,
 }
 
 /// What comes in another order.

@@ -2,27 +2,25 @@
 
 use vmemmap::addr::VirtAddr;
 use vmemmap::descriptor::OutputFormat;
-use vmemmap::granule::{GranuleSize, Level};
+use vmemmap::granule::GranuleSize;
 use vmemmap::seam::Machine;
 use vmemmap::tlbi::{Operand, Tlbi};
 
-use crate::fault::{Fault, Invalidation, Store};
+use crate::fault::{ByRange, Fault, Invalidation, Store};
 use crate::machine::Mutated;
 use crate::track::{Batch, CONTIGUOUS, is_block};
-
-/// Addresses whose single invalidations become one for a range.
-#[derive(Clone, Copy, Debug)]
-pub struct Range {
-    start: VirtAddr,
-    bytes: u64,
-}
 
 /// The address that an operand names.
 fn address(operand: Operand) -> VirtAddr {
     VirtAddr::new(((operand.bits() << 20).cast_signed() >> 8).cast_unsigned())
 }
 
-/// The granule as level hints and range forms encode it.
+/// The first address of a range, whose base counts units of 2^`base_shift` bytes.
+const fn range_start(bits: u64, base_shift: u32) -> u64 {
+    ((bits << 27).cast_signed() >> 27).cast_unsigned() << base_shift
+}
+
+/// The granule as level hints encode it.
 const fn tg(granule: GranuleSize) -> u64 {
     match granule {
         GranuleSize::K4 => 1,
@@ -79,8 +77,8 @@ impl<M: Machine> Mutated<M> {
                 self.machine.tlbi(Tlbi::AllInnerShareable);
             }
             (Invalidation::AnyLevel, Tlbi::LastLevel(operand)) => self.machine.tlbi(Tlbi::AnyLevel(operand)),
-            (Invalidation::Range | Invalidation::RangeTooShort | Invalidation::RangeOtherGranule, _) => {
-                self.gather(operation, cleared.map_or(0, |cleared| cleared.old));
+            (Invalidation::ByRange(fault), Tlbi::LastLevelRange(range) | Tlbi::AnyLevelRange(range)) => {
+                self.invalidate_range(fault, operation, range.bits());
             }
             (fault, operation) => self.invalidate_other_address(fault, operation),
         }
@@ -106,6 +104,8 @@ impl<M: Machine> Mutated<M> {
             Tlbi::AllInnerShareable | Tlbi::AllLocal => self.machine.tlbi(Tlbi::AllLocal),
             Tlbi::LastLevel(operand) => self.raw("vaale1", operand.bits()),
             Tlbi::AnyLevel(operand) => self.raw("vaae1", operand.bits()),
+            // Only asked for by what is about them.
+            Tlbi::LastLevelRange(_) | Tlbi::AnyLevelRange(_) => self.machine.tlbi(operation),
         }
     }
 
@@ -123,58 +123,26 @@ impl<M: Machine> Mutated<M> {
         descriptor & CONTIGUOUS == 0 || (slot / 8).is_multiple_of(members)
     }
 
-    /// Puts a single invalidation of a leaf to those before it, if it is the next page or block.
-    fn gather(&mut self, operation: Tlbi, old: u64) {
-        let Tlbi::LastLevel(operand) = operation else {
-            self.finish_range();
-            return self.machine.tlbi(operation);
-        };
+    fn invalidate_range(&mut self, fault: ByRange, operation: Tlbi, bits: u64) {
+        const NUM: u64 = 1 << 39;
+        const SCALE: u64 = 1 << 44;
+        const TG: u64 = 3 << 46;
+        const BASE: u64 = (1 << 37) - 1;
         let granule = Self::granule();
-        let shift = if is_block(old) { granule.level_shift(Level::L2) } else { granule.shift() };
-        let (va, bytes) = (address(operand), 1 << shift);
-        match &mut self.range {
-            Some(range) if range.start.add(range.bytes) == va => range.bytes += bytes,
-            _ => {
-                self.finish_range();
-                self.range = Some(Range { start: va, bytes });
+        let base_shift = if self.hands.regime.output() == OutputFormat::Lpa2 { 16 } else { granule.shift() };
+        let with_base = |shift: u32| bits & !BASE | (range_start(bits, base_shift) >> shift) & BASE;
+        let wrong = match fault {
+            ByRange::TooShort if bits & (0x1f * NUM) == 0 => return,
+            ByRange::TooShort => bits - NUM,
+            ByRange::ScaleTooSmall if bits & (3 * SCALE) > 0 => bits - SCALE,
+            ByRange::OtherGranule => bits & !TG | tg1(granule) << 46,
+            ByRange::BaseIn4K => with_base(12),
+            ByRange::BaseInPages => with_base(granule.shift()),
+            ByRange::LastLevelForTables if operation.name() == "rvaae1is" => return self.raw("rvaale1is", bits),
+            ByRange::Right | ByRange::ScaleTooSmall | ByRange::LastLevelForTables => {
+                return self.machine.tlbi(operation);
             }
-        }
-    }
-
-    /// log2 of the unit of a range's first address: with LPA2 it is 64 KiB at every granule.
-    fn base_shift(&self) -> u32 {
-        if self.hands.regime.output() == OutputFormat::Lpa2 { 16 } else { Self::granule().shift() }
-    }
-
-    /// Invalidates what was gathered: pages by themselves until what is left is even and starts where a range may, then
-    /// range forms, the largest scale first, so that each starts aligned.
-    pub(crate) fn finish_range(&mut self) {
-        let Some(Range { mut start, bytes }) = self.range.take() else { return };
-        let granule = Self::granule();
-        let mut pages = bytes >> granule.shift();
-        while pages % 2 == 1 || pages > 0 && !start.is_aligned(1 << self.base_shift()) {
-            self.machine.tlbi(Tlbi::LastLevel(Operand::new(start)));
-            (start, pages) = (start.add(granule.bytes()), pages - 1);
-        }
-        for scale in (0..4).rev() {
-            let unit = 5 * scale + 1;
-            let count = pages >> unit & 0x1f;
-            if count > 0 {
-                self.invalidate_range(start, scale, count);
-                start = start.add(count << unit << granule.shift());
-            }
-        }
-    }
-
-    fn invalidate_range(&mut self, start: VirtAddr, scale: u64, count: u64) {
-        let granule = Self::granule();
-        let (tg, num) = match self.fault {
-            Fault::Tlbi(Invalidation::RangeTooShort) if count == 1 => return,
-            Fault::Tlbi(Invalidation::RangeTooShort) => (tg(granule), count - 2),
-            Fault::Tlbi(Invalidation::RangeOtherGranule) => (tg1(granule), count - 1),
-            _ => (tg(granule), count - 1),
         };
-        let base = start.value() >> self.base_shift() & ((1 << 37) - 1);
-        self.raw("rvaale1is", tg << 46 | scale << 44 | num << 39 | base);
+        self.raw(operation.name(), wrong);
     }
 }

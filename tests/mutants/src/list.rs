@@ -3,13 +3,14 @@
 use vmemmap::seam::Dsb;
 
 use crate::fault::Fault::{self, Blind, Frames, NoIsb, Order, Registers, Store, Tlbi};
+use crate::fault::Invalidation::ByRange;
 use crate::fault::Place::{BeforeLink, BeforeTlbi, Complete, Publish};
 use crate::fault::{self, Astray, Invalidation, Wrong};
 
 /// One mutant.
 #[derive(Clone, Copy, Debug)]
 pub struct Mutant {
-    /// 1 to 52; 0 for what is no mutant of the list.
+    /// 1 to 56; 0 for what is no mutant of the list.
     pub number: u8,
     /// How it is called.
     pub name: &'static str,
@@ -108,8 +109,8 @@ mutants! {
     25 "run-misaligned", "a run aligned in VA and not in PA", Store(fault::Store::RunByVirtualAddress), "E8", Boot::Story;
     26 "operand-in-pages", "TLBI operand VA >> page shift", Tlbi(Invalidation::OperandInPages), "E2b", Boot::Story;
     27 "operand-unmasked", "TLBI operand with VA[63:56] in its upper fields", Tlbi(Invalidation::OperandUnmasked), "E9", Boot::Story;
-    28 "range-too-short", "range TLBI with NUM one too small", Tlbi(Invalidation::RangeTooShort), "E2b", Boot::Story;
-    29 "range-of-another-granule", "range TLBI with TG as TCR.TG1 has it", Tlbi(Invalidation::RangeOtherGranule), "E9 E2b", Boot::Story;
+    28 "range-too-short", "range TLBI with NUM one too small", Tlbi(ByRange(fault::ByRange::TooShort)), "E2b", Boot::Story;
+    29 "range-of-another-granule", "range TLBI with TG as TCR.TG1 has it", Tlbi(ByRange(fault::ByRange::OtherGranule)), "E9 E2b", Boot::Story;
     30 "tg1-as-tg0", "TCR.TG1 written with the encoding of TG0", Registers(Wrong::Tg1AsTg0), "E11", Boot::Registers;
     31 "t1sz-off-by-one", "TCR.T1SZ one too large", Registers(Wrong::T1sz), "E1 E11", Boot::Registers;
     32 "root-misaligned", "a root aligned to 8 bytes", Registers(Wrong::RootMisaligned), "E11", Boot::Registers;
@@ -133,6 +134,10 @@ mutants! {
     50 "early-struct-pages-not-put-back", "boot's struct pages left as a range had them", Store(fault::Store::NotPutBack), "L6", Boot::No("the job that is booted adds nothing in a section of RAM");
     51 "tenants-forgotten", "frames of an altmap handed out that hold a range's struct pages", Blind(fault::Blind::Tenants), "I10 E12", Boot::No("the job that is booted adds no range in another's altmap");
     52 "no-isb-before-shared-struct-pages", "struct pages written that another CPU has mapped, without ISB", Fault::Unsynchronised, "E1", Boot::No("the kernel starts one CPU only");
+    53 "range-scale-too-small", "range TLBI with SCALE one too small", Tlbi(ByRange(fault::ByRange::ScaleTooSmall)), "E2b", Boot::Story;
+    54 "range-base-in-4k", "range TLBI whose base is VA >> 12 at every granule", Tlbi(ByRange(fault::ByRange::BaseIn4K)), "E9 E2b", Boot::Story;
+    55 "range-base-in-pages", "range TLBI whose base is VA >> page shift under LPA2 too", Tlbi(ByRange(fault::ByRange::BaseInPages)), "E9 E2b", Boot::No("no configuration that is booted has LPA2");
+    56 "last-level-range-for-tables", "RVAALE1IS when neighbouring tables are unlinked", Tlbi(ByRange(fault::ByRange::LastLevelForTables)), "E3b", Boot::Story;
 }
 
 mutants! {
@@ -142,7 +147,7 @@ mutants! {
     0 "more-barriers", "DSB ISH and ISB before each barrier", Order(fault::Order::MoreBarriers), "", Boot::Story;
     0 "stronger-dsb", "DSB ISH where DSB ISHST is enough", Fault::Dsb(Publish, Some(Dsb::InnerShareable)), "", Boot::Story;
     0 "any-level-tlbi", "VAAE1IS in place of VAALE1IS", Tlbi(Invalidation::AnyLevel), "", Boot::Story;
-    0 "range-tlbi", "range TLBI, built as it should be", Tlbi(Invalidation::Range), "", Boot::Story;
+    0 "range-tlbi", "range TLBI, where the core has it", Tlbi(ByRange(fault::ByRange::Right)), "", Boot::Story;
     0 "leaf-by-leaf", "leaves that are no members of runs, cleared and invalidated one by one", Order(fault::Order::LeafByLeaf), "", Boot::Story;
     0 "mair-with-tlbi", "MAIR changed with the MMU on, then ISB, TLBI VMALLE1IS, DSB ISH, ISB", Registers(Wrong::MairChangesRightly), "", Boot::Registers;
 }

@@ -10,9 +10,8 @@ use vmemmap::regime::{Regime, Registers};
 use vmemmap::seam::{Allocation, Dsb, Machine, Memory, Mmu, Phase, Source};
 use vmemmap::tlbi::Tlbi;
 
-use crate::fault::{Astray, Blind, Fault, Order, Place, Store, Wrong};
+use crate::fault::{Astray, Blind, Fault, Invalidation, Order, Place, Store, Wrong};
 use crate::frames::Ledger;
-use crate::invalidation::Range;
 use crate::order::Late;
 use crate::recall::Recall;
 use crate::ring::{Changed, Ring};
@@ -51,7 +50,6 @@ pub struct Mutated<M> {
     pub(crate) batch: Ring<BATCH>,
     /// Links whose clearing is held back.
     pub(crate) links: Ring<LINKS>,
-    pub(crate) range: Option<Range>,
     pub(crate) late: Late,
     /// The last page leaves written, oldest first: for what comes back to them.
     pub(crate) leaves: [Changed; 2],
@@ -77,7 +75,6 @@ impl<M: Machine> Mutated<M> {
             track: Track::new(),
             batch: Ring::new(),
             links: Ring::new(),
-            range: None,
             late: Late::Nothing,
             leaves: [Changed::NOTHING; 2],
             run: None,
@@ -233,7 +230,6 @@ unsafe impl<M: Machine> Mmu for Mutated<M> {
         self.catch_up();
         let place = self.track.barrier(kind);
         if place == Place::Complete {
-            self.finish_range();
             self.batch.clear();
         }
         match self.fault {
@@ -274,6 +270,11 @@ unsafe impl<M: Machine> Mmu for Mutated<M> {
             self.clear_next(operation);
         }
         self.invalidate(operation);
+    }
+
+    fn has_range_invalidations(&self) -> bool {
+        // The other faults are mistakes with single operations.
+        matches!(self.fault, Fault::Tlbi(Invalidation::ByRange(_))) && self.machine.has_range_invalidations()
     }
 }
 

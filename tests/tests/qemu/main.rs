@@ -17,6 +17,7 @@ mod live;
 mod machines;
 mod refusals;
 mod scratch;
+mod size;
 mod smp;
 
 /// No boot may take longer.
@@ -52,6 +53,7 @@ fn main() {
         .chain(live::trials())
         .chain(refusals::trials())
         .chain(smp::trials())
+        .chain(size::trials())
         .chain([gdb::trial()])
         .collect();
     libtest_mimic::run(&arguments, trials).exit();

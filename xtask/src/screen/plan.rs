@@ -61,7 +61,13 @@ mod tests {
     fn screen(change: fn(&mut Plans)) -> String {
         let mut report = serde_json::from_str(PLANS).unwrap();
         change(&mut report);
-        let shown = Shown { qemu: "7.2.22", cpu: "neoverse-n1", elapsed: Duration::from_millis(40), failures: &[] };
+        let shown = Shown {
+            qemu: "7.2.22",
+            cpu: "neoverse-n1",
+            elapsed: Duration::from_millis(40),
+            peak: Some(61 << 20),
+            failures: &[],
+        };
         anstream::adapter::strip_str(&draw(&report, &shown)).to_string()
     }
 

@@ -13,7 +13,13 @@ type Change = fn(&mut Several);
 fn screen(change: Change, failures: &[&str]) -> String {
     let Ok(Told::Several(mut report)) = Told::read(REPORT) else { panic!("not several devices") };
     change(&mut report);
-    let shown = Shown { qemu: "7.2.22", cpu: "neoverse-n1", elapsed: Duration::from_millis(90), failures };
+    let shown = Shown {
+        qemu: "7.2.22",
+        cpu: "neoverse-n1",
+        elapsed: Duration::from_millis(90),
+        peak: Some(61 << 20),
+        failures,
+    };
     anstream::adapter::strip_str(&draw(&report, &shown)).to_string()
 }
 

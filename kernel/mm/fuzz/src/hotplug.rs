@@ -33,7 +33,8 @@ pub fn run(input: &[u8]) {
 fn play(row: Row, mut bytes: Bytes<'_>) {
     let page_shift = bytes.choose(&[6, 4, 5, 7]);
     let (cpus, flags) = (1 + bytes.below(4) as u8, bytes.byte());
-    let case = Case { cpus, booting: flags & 1 == 1, boot_ram: flags & 0x1e == 0x1e, steps: Vec::new() };
+    let (booting, boot_ram, ranges) = (flags & 1 == 1, flags & 0x1e == 0x1e, flags & 0x20 == 0x20);
+    let case = Case { cpus, booting, boot_ram, ranges, steps: Vec::new() };
     let mut scene = scene(row, page_shift, &case, &Counts::new());
     let schedule = Arc::new(Schedule::new(scene.watch().clone(), cpus));
     let hook = schedule.clone();

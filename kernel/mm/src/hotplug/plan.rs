@@ -129,17 +129,20 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         let mut share = Some(share);
         self.add(&mut |machine, memmap, roles| {
             let work = Work::new(*memmap, *roles);
-            share.take().into_iter().for_each(|share| share(&work));
+            if let Some(share) = share.take() {
+                share(&work);
+            }
             work.finish(machine);
         })
     }
 
-    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid.
+    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid. One copy of this code
+    /// serves both ways to initialise, hence `dyn`.
     fn add(mut self, initialise: &mut dyn FnMut(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;
         let early = early_parts(ask.range, hotplug.own_part(ask.range));
-        let Hotplug { tables, frames, sections, layout, .. } = hotplug;
+        let Hotplug { tables, frames, sections, regions, layout, .. } = hotplug;
         tables.machine_mut().begin(Phase::Add(ask.range));
         tables.machine_mut().begin(Phase::Linear);
         if let Some(linear) = linear {
@@ -160,7 +163,7 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         early.for_each(|part| vmemmap::initialise_within::<M, P>(machine, layout, part, &roles));
         machine.end(Phase::Initialise);
         let record = Record { range: ask.range, lodging: lodging(&ask, taken.slot, &storage) };
-        let name = taken.slot.publish(machine, &record);
+        let name = regions.publish(machine, taken.slot, &record);
         sections.activate(machine, ask.range);
         machine.end(Phase::Add(ask.range));
         let populated = Populated::new(memmap, storage, memmap_tables, tables.root());
@@ -184,8 +187,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
 }
 
 impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
-    /// The first part of a host's altmap that holds `memmap` and nothing else. It looks at each tenant for each place that it
-    /// tries.
+    /// The first part of a host's altmap that holds `memmap` and nothing else. It looks at each range for each place that it
+    /// tries: a host is filled once, and only its tenants pay for it.
     fn lodge(&self, altmap: Altmap, host: &Host, memmap: &Memmap) -> Result<Altmap, MemmapError> {
         let (first, end) = altmap.storage();
         let mut part = altmap;

@@ -66,7 +66,17 @@ fn covers(operation: Tlbi, entry: &Entry) -> bool {
         Tlbi::AllLocal => false,
         Tlbi::LastLevel(operand) => entry.table.is_none() && inside(operand),
         Tlbi::AnyLevel(operand) => inside(operand),
+        Tlbi::LastLevelRange(operand) => entry.table.is_none() && meets(operand.bits(), entry),
+        Tlbi::AnyLevelRange(operand) => meets(operand.bits(), entry),
     }
+}
+
+/// Whether a range operand of 48 bits names an address of `entry` (IQPHNP).
+fn meets(operand: u64, entry: &Entry) -> bool {
+    let shift = 10 + 2 * (operand >> 46 & 3);
+    let start = VirtAddr::new((operand << 27).cast_signed().wrapping_shr(27).cast_unsigned() << shift);
+    let bytes = ((operand >> 39 & 31) + 1) << (5 * (operand >> 44 & 3) + 1) << shift;
+    start.since(entry.va) < entry.bytes || entry.va.since(start) < bytes
 }
 
 fn position(log: &[Seen], from: usize, wanted: impl Fn(&Seen) -> bool) -> Option<usize> {
@@ -103,8 +113,9 @@ fn check_runs(log: &[Seen], entries: &[Entry], name: &str) {
 }
 
 /// All that a removal must keep: every leaf and every cut link invalidated and complete, nothing given back before.
-fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
+fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool, ranges: bool) {
     let mut map = memory_map::<G>(48);
+    map.tables_mut().machine_mut().has_ranges = ranges;
     // 16 MiB more than blocks map, so that the linear map has runs at every granule.
     let device = range(PhysAddr::new((1 << 45) + 64 * MIB), GIB + 16 * MIB);
     let mut request = ask(device).policy(policy);
@@ -119,7 +130,7 @@ fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
     map.remove(region).unwrap();
     let log = take_log();
     let given = |frame: PhysAddr| position(&log, 0, |seen| *seen == Seen::Give(frame));
-    let name = format!("{} {policy:?} {}", G::SIZE, if in_ram { "ram" } else { "altmap" });
+    let name = format!("{} {policy:?} {} ranges {ranges}", G::SIZE, if in_ram { "ram" } else { "altmap" });
     assert!(entries.iter().any(|entry| entry.table.is_some()), "a far range has tables of its own");
     for entry in &entries {
         let done = complete(&log, entry).unwrap_or_else(|| panic!("{name}: {entry:x?} is never invalidated"));
@@ -151,18 +162,20 @@ fn check_removal<G: Granule>(policy: LeafPolicy, in_ram: bool) {
 #[test]
 fn nothing_is_freed_or_reused_before_its_invalidation_completed() {
     for policy in [LeafPolicy::Largest, LeafPolicy::Linux] {
-        for in_ram in [false, true] {
-            check_removal::<K4>(policy, in_ram);
-            check_removal::<K16>(policy, in_ram);
-            check_removal::<K64>(policy, in_ram);
+        for (in_ram, ranges) in [(false, false), (true, false), (false, true), (true, true)] {
+            check_removal::<K4>(policy, in_ram, ranges);
+            check_removal::<K16>(policy, in_ram, ranges);
+            check_removal::<K64>(policy, in_ram, ranges);
         }
     }
 }
 
 #[test]
 fn base_pages_go_by_the_same_rules() {
-    check_removal::<K16>(LeafPolicy::Pages, true);
-    check_removal::<K64>(LeafPolicy::Pages, false);
+    for ranges in [false, true] {
+        check_removal::<K16>(LeafPolicy::Pages, true, ranges);
+        check_removal::<K64>(LeafPolicy::Pages, false, ranges);
+    }
 }
 
 /// New tables: zeroed before any store into them, complete and visible before the link to them is valid; every leaf
@@ -245,6 +258,22 @@ fn invalidations_are_single_up_to_a_table_of_them_and_then_all_at_once() {
     };
     assert_eq!(count(512 * MIB), (false, 8192 + 8), "8192 pages of linear map, 8 of vmemmap");
     assert_eq!(count(576 * MIB), (true, 9), "9216 are more than a table");
+}
+
+/// Leaves, tables, and either of the vmemmap.
+#[test]
+fn with_ranges_a_removal_of_any_size_takes_a_few_invalidations() {
+    let count = |bytes: u64| {
+        let mut map = memory_map::<K4>(48);
+        map.tables_mut().machine_mut().has_ranges = true;
+        let region =
+            map.plan(ask(range(PhysAddr::new(1 << 45), bytes)).policy(LeafPolicy::Pages)).unwrap().commit().unwrap();
+        take_log();
+        map.remove(region).unwrap();
+        take_log().into_iter().filter(|seen| matches!(seen, Seen::Machine(Event::Tlbi(_)))).count()
+    };
+    assert_eq!(count(2 * MIB), 4, "512 and 8 pages, one table each");
+    assert_eq!(count(640 * MIB), 8, "163,840 and 2,560 pages, 320 tables and 5: two ranges each");
 }
 
 /// Break-before-make never arises: over a life, no store replaces a valid descriptor by another valid one, but for a

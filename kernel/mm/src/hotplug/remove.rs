@@ -47,8 +47,7 @@ impl<M: Machine, F: Frames, P: Meta> Hotplug<M, F, P> {
             return Err(Obstacle::Foreign);
         }
         let (machine, slot) = (self.tables.machine(), region.name.slot());
-        let lives_in = |record: &Record| record.lodging.is_some_and(|lodging| lodging.host == slot);
-        if let Some((_, tenant)) = self.regions.live(machine).find(|(at, record)| *at != slot && lives_in(record)) {
+        if let Some(tenant) = self.regions.tenant(machine, slot) {
             return Err(Obstacle::Hosts { tenant: tenant.range });
         }
         let word = slot.word(machine);
@@ -87,8 +86,7 @@ impl<M: Machine, F: Frames + Quiesce, P: Meta> Hotplug<M, F, P> {
         self.forget_early(range, own);
         let tables_freed = self.unmap(&region, own);
         self.tables.machine_mut().end(Phase::Remove(range));
-        let retired = lifetime::retire(&region.name.slot().word(self.tables.machine()));
-        debug_assert!(retired.is_ok(), "closed above, and held by nobody");
+        self.regions.retire(self.tables.machine_mut(), region.name.slot());
         let storage = if region.ask.host.is_some() { region.ask.storage } else { region.storage().emptied() };
         Ok(Removed { storage, tables_freed })
     }

@@ -101,3 +101,103 @@ fn range(geometry: Geometry, shot: Shot, bits: u64) -> (Shot, Option<&'static st
 fn sign_extend(value: u64, bits: u32) -> u64 {
     (value << (64 - bits)).cast_signed().wrapping_shr(64 - bits).cast_unsigned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtAddr;
+    use crate::descriptor::OutputFormat;
+    use crate::granule::GranuleSize;
+    use crate::regime::Regime;
+    use crate::testing::thinned;
+    use crate::tlbi::{Cover, RangeOperand, Tlbi, cover};
+    use crate::trace::Header;
+
+    const MOST: u64 = RangeOperand::MOST_PAGES;
+
+    /// Every granule, with the descriptors of 48 bits and with those of 52.
+    fn regimes() -> impl Iterator<Item = Regime> {
+        let forms =
+            |granule| [(48, OutputFormat::Bits48), (52, OutputFormat::wide(granule))].map(|form| (granule, form));
+        let all = GranuleSize::ALL.into_iter().flat_map(forms);
+        all.map(|(granule, (va_bits, output))| Regime::new(granule, va_bits, output).unwrap())
+    }
+
+    /// What the operations reach, in their order: first and last address.
+    fn spans(regime: Regime, start: u64, pages: u64) -> Vec<(u64, u64)> {
+        let bits = regime.output().most_bits();
+        let header = Header { granule: regime.granule(), va_bits: regime.va_bits(), pa_bits: bits, cpus: 1 };
+        let geometry = Geometry::new(header);
+        let operations = cover(regime, VirtAddr::new(start), pages).map(|cover| match cover {
+            Cover::Page(operand) => Tlbi::LastLevel(operand),
+            Cover::Range(operand) => Tlbi::LastLevelRange(operand),
+        });
+        let decoded = operations.map(|operation| decode(geometry, operation.name(), operation.operand()));
+        let span = |(shot, flaw): (Option<Shot>, _)| {
+            assert_eq!(flaw, None, "{regime:?}, {pages} pages from {start:#x}");
+            shot.filter(|shot| shot.last_level && shot.broadcast && shot.hint.is_none()).unwrap().span.unwrap()
+        };
+        decoded.map(span).collect()
+    }
+
+    /// Whether some range has so many pages: 1 to 32 units of 2, 64, 2048 or 65536.
+    fn is_one_range(pages: u64) -> bool {
+        [1, 6, 11, 16].iter().any(|unit| (1..=32).any(|count| count << unit == pages))
+    }
+
+    /// The fewest operations that there are where ranges can start at every page.
+    fn fewest(pages: u64) -> u64 {
+        if pages == 1 || is_one_range(pages) { 1 } else { pages.div_ceil(MOST).max(2) }
+    }
+
+    /// The most under LPA2.
+    fn most_under_lpa2(regime: Regime, start: u64, pages: u64) -> u64 {
+        let before = (start.wrapping_neg() % (1 << 16)) >> regime.granule().shift();
+        before.min(pages) + pages.saturating_sub(before) / MOST + 4 + 1
+    }
+
+    /// All small numbers of pages, and those around the sizes of the units and of the largest range.
+    fn lengths() -> impl Iterator<Item = u64> {
+        let around = |at: u64| [at - 3, at - 1, at, at + 1, at + 2, at + 17];
+        let sizes = [1 << 10, 1 << 11, 3 << 11, 1 << 15, 1 << 16, 31 << 16, 33 << 15, MOST, 2 * MOST, 5 * MOST + 77];
+        (1..=300).chain(sizes.into_iter().flat_map(around))
+    }
+
+    /// At every offset from 64 KiB, at the bottom of the kernel half, in it, and at its very end.
+    fn starts(regime: Regime, pages: u64) -> impl Iterator<Item = u64> {
+        let page = regime.granule().bytes();
+        let bottom = regime.lowest().value();
+        let offsets = (0..=17).map(move |offset| offset * page);
+        let last = (pages * page).wrapping_neg();
+        offsets.flat_map(move |offset| [bottom + offset, (bottom | 0x7fdf_c030_0000) + offset, last - offset])
+    }
+
+    fn check(regime: Regime, start: u64, pages: u64) {
+        let name = format!("{regime:?}, {pages} pages from {start:#x}");
+        let mut spans = spans(regime, start, pages);
+        let operations = spans.len() as u64;
+        if regime.output() == OutputFormat::Lpa2 {
+            assert!(operations <= most_under_lpa2(regime, start, pages), "{name}: {operations} operations");
+        } else {
+            assert_eq!(operations, fewest(pages), "{name}");
+        }
+        spans.sort_unstable();
+        let end = spans.iter().fold(0, |end, (first, last)| {
+            assert!((start..=start + end).contains(first), "{name}: before the start or behind a gap: {first:#x}");
+            end.max(last - start + 1)
+        });
+        assert_eq!(end, pages * regime.granule().bytes(), "{name}");
+    }
+
+    /// As many pages as asked for, to the page, in as few operations as there are.
+    #[test]
+    fn ranges_reach_what_they_are_made_for_and_nothing_else() {
+        for regime in regimes() {
+            for pages in thinned(lengths()) {
+                for start in thinned(starts(regime, pages)) {
+                    check(regime, start, pages);
+                }
+            }
+        }
+    }
+}

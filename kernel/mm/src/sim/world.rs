@@ -17,6 +17,7 @@ pub use section::ReadSection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Adversary, Outcome, Violation};
@@ -58,6 +59,7 @@ struct Shared {
     header: Header,
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
+    has_ranges: AtomicBool,
 }
 
 struct State {
@@ -133,7 +135,10 @@ impl World {
             state.start.push(event);
             state.step(event);
         }
-        Self { shared: Arc::new(Shared { regime, header, state: Mutex::new(state), hook: Mutex::default() }) }
+        let has_ranges = AtomicBool::new(false);
+        Self {
+            shared: Arc::new(Shared { regime, header, state: Mutex::new(state), hook: Mutex::default(), has_ranges }),
+        }
     }
 
     /// CPU `number` as a machine of granule `G`.
@@ -268,6 +273,17 @@ impl World {
     #[must_use]
     pub fn frames_refused(&self) -> u64 {
         self.state().ram.refused
+    }
+
+    /// From now on its CPUs have invalidations by range (`FEAT_TLBIRANGE`), or they have not.
+    pub fn set_range_invalidations(&self, has_ranges: bool) {
+        self.shared.has_ranges.store(has_ranges, Ordering::Relaxed);
+    }
+
+    /// Whether they have them.
+    #[must_use]
+    pub fn has_range_invalidations(&self) -> bool {
+        self.shared.has_ranges.load(Ordering::Relaxed)
     }
 
     /// Runs `hook` before each call of the seam, without any lock held.

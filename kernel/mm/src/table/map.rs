@@ -84,17 +84,22 @@ impl<M: Machine> Tables<M> {
         Ok((at, table))
     }
 
+    /// Reads each slot once; which one is in use is looked for only when one is.
     fn expect_empty(&self, table: PhysAddr, piece: Piece, level: Level) -> Result<(), Occupied> {
-        let mut slots = Self::slots(table, piece);
-        match slots.position(|slot| self.machine.read(slot) != 0) {
-            None => Ok(()),
-            Some(position) => {
-                let step = 1 << self.regime().granule().level_shift(level);
-                let descriptor = self.read(table.add((piece.index + position as u64) * 8));
-                let va = piece.va.add(position as u64 * step);
-                Err(Occupied { va, level, descriptor, regime: self.regime() })
-            }
-        }
+        let (mut slot, mut found) = (table.add(piece.index * 8), 0);
+        repeat(piece.count, || {
+            found |= self.machine.read(slot);
+            slot = slot.add(8);
+        });
+        if found == 0 { Ok(()) } else { self.first_in_use(table, piece, level).map_or(Ok(()), Err) }
+    }
+
+    #[cold]
+    fn first_in_use(&self, table: PhysAddr, piece: Piece, level: Level) -> Option<Occupied> {
+        let step = 1 << self.regime().granule().level_shift(level);
+        let mut descriptors = Self::slots(table, piece).map(|slot| self.read(slot)).zip(0..);
+        let (descriptor, position) = descriptors.find(|(descriptor, _)| !descriptor.is_empty())?;
+        Some(Occupied { va: piece.va.add(position * step), level, descriptor, regime: self.regime() })
     }
 
     /// New tables below level `from` down to `to` for `va`, less those that the piece before already needs.
@@ -230,6 +235,76 @@ impl<M: Machine> Tables<M> {
             }
             table = self.address_in(descriptor);
             at = at.child();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::VirtRange;
+    use crate::granule::{Granule, K4, K16, K64};
+    use crate::leaf::{Leaf, LeafPolicy};
+    use crate::mapping::{self, Mapping};
+    use crate::seam::Memory;
+    use crate::testing::Ram;
+    use crate::testing::tally::{Tally, tallied};
+    use crate::vmemmap::EARLY_PROTECTION;
+
+    /// Tables that stay, and the lowest of them, in which nothing is mapped.
+    fn standing<G: Granule>() -> (Tables<Tally<G>>, PhysAddr) {
+        let mut tables = tallied::<G>();
+        let page = VirtRange::new(tables.regime().lowest(), G::SIZE.bytes());
+        let mapping = Mapping::new(tables.regime(), page, PhysAddr::new(0), LeafPolicy::Pages, EARLY_PROTECTION);
+        mapping::map(&mut tables, &mut Ram::default(), &mapping).unwrap();
+        let table = tables.table_at(page.start(), Level::L3).unwrap();
+        tables.machine_mut().write(table, 0);
+        (tables, table)
+    }
+
+    /// 21 pages from the fourth on: neither starts nor ends with a group of eight.
+    fn names_any_slot<G: Granule>() {
+        let (mut tables, table) = standing::<G>();
+        let page = G::SIZE.bytes();
+        let lowest = tables.regime().lowest();
+        let stretch = Stretch { va: lowest.add(3 * page), leaf: Leaf::PAGE, count: 21 };
+        for index in 0..32 {
+            tables.machine_mut().write(table.add(index * 8), 8 << 55);
+            let (va, descriptor) = (lowest.add(index * page), Descriptor::from_bits(8 << 55));
+            let occupied = Occupied { va, level: Level::L3, descriptor, regime: tables.regime() };
+            let expected = if (3..24).contains(&index) { Err(occupied) } else { Ok(0) };
+            assert_eq!(tables.missing_tables([stretch].into_iter()), expected, "{}: {index}", G::SIZE);
+            tables.machine_mut().write(table.add(index * 8), 0);
+        }
+    }
+
+    #[test]
+    fn whichever_slot_is_in_use_is_named_and_its_neighbours_do_not_matter() {
+        names_any_slot::<K4>();
+        names_any_slot::<K16>();
+        names_any_slot::<K64>();
+    }
+
+    #[test]
+    fn the_first_of_several_slots_in_use_is_named() {
+        let (mut tables, table) = standing::<K16>();
+        for index in [19, 6, 11] {
+            tables.machine_mut().write(table.add(index * 8), index << 56);
+        }
+        let stretch = Stretch { va: tables.regime().lowest(), leaf: Leaf::PAGE, count: 32 };
+        let occupied = tables.missing_tables([stretch].into_iter()).unwrap_err();
+        assert_eq!(occupied.va, stretch.va.add(6 * K16::SIZE.bytes()));
+        assert_eq!(occupied.descriptor, Descriptor::from_bits(6 << 56));
+    }
+
+    #[test]
+    fn each_slot_is_read_once_where_all_are_empty() {
+        let (tables, _) = standing::<K4>();
+        for count in [1, 7, 8, 21, 512] {
+            let stretch = Stretch { va: tables.regime().lowest(), leaf: Leaf::PAGE, count };
+            tables.machine().take();
+            assert_eq!(tables.missing_tables([stretch].into_iter()), Ok(0));
+            assert_eq!(tables.machine().take().reads, 3 + count, "three tables on the way, and {count} slots");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::frames::give;
 use crate::granule::{Granule, Level};
 use crate::leaf::Stretches;
 use crate::seam::{Dsb, Frames, Machine};
-use crate::tlb;
+use crate::tlb::{self, Extent, Gather, Reach};
 use crate::tlbi::{Operand, Tlbi};
 
 /// The part of a range that one table translates: first and last address, both inside, and the level of its smallest leaves,
@@ -39,7 +39,7 @@ impl<M: Machine> Tables<M> {
     /// Frees every table of ours on the way to `stretches`, one behind the other, whose leaves are gone, that has no entry
     /// left; returns how many.
     ///
-    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS runs, one for each lowest table cut (it
+    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS or RVAAE1IS runs, which names each lowest table cut (and
     /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
     /// then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
     pub(crate) fn prune<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) -> u64 {
@@ -49,7 +49,9 @@ impl<M: Machine> Tables<M> {
             return 0;
         }
         self.machine.dsb(Dsb::InnerShareableStores);
-        self.invalidate_cut(root, span);
+        let mut gather = Gather::new(self.regime, Reach::AnyLevel);
+        self.invalidate_cut(root, span, &mut gather);
+        gather.finish(&mut tlb::issue(&mut self.machine));
         tlb::complete(&mut self.machine);
         self.free_cut(root, span, frames)
     }
@@ -99,8 +101,8 @@ impl<M: Machine> Tables<M> {
         inside_empty && outside.map(bits).all(|slot| slot == 0)
     }
 
-    /// One invalidation for each lowest table that was cut off.
-    fn invalidate_cut(&mut self, place: Place, span: Span) -> bool {
+    /// One invalidation for each lowest table that was cut off; where there are ranges, a few for all that are neighbours.
+    fn invalidate_cut(&mut self, place: Place, span: Span, gather: &mut Gather) -> bool {
         let mut found = false;
         for index in self.slots_of(place, span) {
             let slot = place.slot(index);
@@ -109,13 +111,23 @@ impl<M: Machine> Tables<M> {
                 continue;
             }
             let (below, part) = self.below(place, span, index, descriptor);
-            let lower = self.invalidate_cut(below, part);
+            let lower = self.invalidate_cut(below, part, gather);
             if descriptor.is_parked() && !lower {
-                self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
+                self.forget_link(part, gather);
             }
             found |= lower || descriptor.is_parked();
         }
         found
+    }
+
+    #[inline]
+    fn forget_link(&mut self, part: Span, gather: &mut Gather) {
+        if self.machine.has_range_invalidations() {
+            let pages = (part.last.since(part.first) >> M::Granule::SIZE.shift()) + 1;
+            gather.add(Extent::one(part.first, pages), &mut tlb::issue(&mut self.machine));
+        } else {
+            self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
+        }
     }
 
     /// Gives back every table that was cut off and empties the slot that named it.

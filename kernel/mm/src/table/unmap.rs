@@ -48,7 +48,7 @@ impl<M: Machine> Tables<M> {
     pub(crate) fn unmap(&mut self, lent: Stretches) {
         let lent = lent.singly();
         self.clear(lent.clone());
-        tlb::invalidate_leaves(&mut self.machine, lent);
+        tlb::invalidate_leaves(&mut self.machine, self.regime, lent);
     }
 
     /// The same, in one batch with the leaves of `own`, which map frames of RAM: those go back to `frames`, after every CPU
@@ -62,7 +62,7 @@ impl<M: Machine> Tables<M> {
                 tables.write(slot, parked);
             });
         }
-        tlb::invalidate_leaves(&mut self.machine, lent.chain(own.clone()));
+        tlb::invalidate_leaves(&mut self.machine, self.regime, lent.chain(own.clone()));
         self.give_parked(own, frames);
     }
 

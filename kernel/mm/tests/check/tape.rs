@@ -33,12 +33,15 @@ pub fn replay(check: &Check) {
     assert_eq!(legal + 1, window.len(), "refused before the last event:\n{}", text.join("\n"));
 }
 
-/// What the adversary says where the checker says `rule`. It lets a TLBI come early: what that leaves behind is wrong later.
+/// What the adversary says where the checker says `rule`. It lets a TLBI come early, and a link be cut over leaves that are not
+/// forgotten: what that leaves behind is wrong later.
 pub fn matching(rule: Rule) -> &'static [&'static str] {
     match rule {
         Rule::FreedFrame => &["E3a"],
         Rule::FreedTable => &["E3b"],
         Rule::Unfinished => &["E2a", "E2b", "E2c"],
+        Rule::Children => &["E2b", "E2c"],
+        Rule::Unordered => &["E7"],
         Rule::Early => &["E2b"],
         _ => &[],
     }

@@ -141,6 +141,8 @@ pub struct Case {
     pub cpus: u8,
     pub booting: bool,
     pub boot_ram: bool,
+    /// The CPUs have invalidations by range.
+    pub ranges: bool,
     pub steps: Vec<Step>,
 }
 
@@ -237,6 +239,6 @@ pub fn step() -> impl Strategy<Value = Step> {
 
 /// A case of up to `most` steps.
 pub fn case(most: usize) -> impl Strategy<Value = Case> {
-    (2_u8..=4, any::<bool>(), any::<bool>(), prop::collection::vec(step(), 1..=most))
-        .prop_map(|(cpus, booting, boot_ram, steps)| Case { cpus, booting, boot_ram, steps })
+    (2_u8..=4, any::<[bool; 3]>(), prop::collection::vec(step(), 1..=most))
+        .prop_map(|(cpus, [booting, boot_ram, ranges], steps)| Case { cpus, booting, boot_ram, ranges, steps })
 }

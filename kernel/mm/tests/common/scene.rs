@@ -158,6 +158,7 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let (regime, pa_bits) = (row.regime(), row.pa_bits());
         let new = if case.booting { World::booting } else { World::new };
         let world = new(regime, pa_bits, case.cpus);
+        world.set_range_invalidations(case.ranges);
         world.keep_events();
         let online = if case.booting { 1 } else { case.cpus };
         let watch = Watch::new(&world, online, counts.clone());

@@ -118,6 +118,7 @@ impl<G: Granule> Stage<G> {
             World::booting(regime::<G>(shape.bits), shape.bits, shape.cpus)
         };
         world.keep_events();
+        world.set_range_invalidations(true);
         REACH.set(Some(Reach { world: world.clone(), elsewhere: None, found: Vec::new() }));
         let ledger: &Ledger = Box::leak(Box::default());
         let spare = world.ram().take(G::SIZE.bytes()).expect("a fresh world has frames");

@@ -114,6 +114,10 @@ unsafe impl<G: Granule> Mmu for Cpu<G> {
     fn tlbi(&mut self, operation: Tlbi) {
         self.does(observe::Event::Tlbi(operation));
     }
+
+    fn has_range_invalidations(&self) -> bool {
+        self.world.has_range_invalidations()
+    }
 }
 
 /// Frames of RAM are [`SimRam`](super::SimRam)'s to announce.

@@ -61,7 +61,8 @@ impl<G: Granule, P: Meta> Scene<G, P> {
         let events = self.world.events_from(before.events);
         let early_end = self.early_end();
         let touched = &done.touched;
-        let change = Change { form: &self.form, before, after: &after, touched, early_end, events: &events };
+        let ranges = self.world.has_range_invalidations();
+        let change = Change { form: &self.form, before, after: &after, touched, early_end, ranges, events: &events };
         if done.verdict.is_change() {
             invariants::l11_shared_tables_survive(&change, &self.watch.claims());
             invariants::i2_nothing_outside_of_the_range_changes(&change);
