@@ -17,7 +17,8 @@ pub struct El1<G> {
     /// Virtual minus physical address of RAM, modulo 2^64.
     offset: u64,
     has_ranges: bool,
-    granule: PhantomData<G>,
+    /// Of no value: the machine may go to another CPU whatever `G` is.
+    granule: PhantomData<fn() -> G>,
 }
 
 impl<G: Granule> El1<G> {

@@ -104,7 +104,7 @@ fn function(code: &str) -> Option<&str> {
     Some(code.strip_prefix("fn ")?.split_once('(')?.0)
 }
 
-/// `refusals::` and `commands::`, which have no function each.
+/// `refusals::`, `commands::` and `smp::`, which have no function each.
 fn harness(root: &Path) -> impl Iterator<Item = String> {
     let folder = root.join("tests/tests/qemu");
     let refused = read(&folder.join("refusals.rs"));
@@ -113,8 +113,13 @@ fn harness(root: &Path) -> impl Iterator<Item = String> {
         .filter_map(|line| line.trim_start().trim_start_matches('(').strip_prefix('"')?.split_once("\","))
         .map(|(name, _)| format!("refusals::{name}"))
         .collect();
-    let commands = read(&folder.join("commands.rs"));
-    let named = commands.split('"').skip(1).step_by(2).filter(|text| text.starts_with("commands::"));
-    let commands: Vec<_> = named.flat_map(|name| GRANULES.map(|granule| name.replace("{granule}", granule))).collect();
-    refused.into_iter().chain(commands)
+    let named: Vec<_> = ["commands", "smp"].into_iter().flat_map(|room| quoted(&folder, room)).collect();
+    refused.into_iter().chain(named)
+}
+
+/// The names of a room's tests that stand in its file, quoted.
+fn quoted(folder: &Path, room: &str) -> Vec<String> {
+    let (file, start) = (read(&folder.join(format!("{room}.rs"))), format!("{room}::"));
+    let names = file.split('"').skip(1).step_by(2).filter(|text| text.starts_with(&start));
+    names.flat_map(|name| GRANULES.map(|granule| name.replace("{granule}", granule))).collect()
 }
