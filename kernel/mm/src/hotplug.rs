@@ -51,6 +51,8 @@ mod reader_tests;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]
+mod share_tests;
+#[cfg(test)]
 mod struct_page_tests;
 #[cfg(test)]
 mod subsection_tests;

@@ -27,7 +27,8 @@ pub enum Role {
 /// The type must have a size that is a power of two, at least 8 and no alignment beyond it, and no padding: the whole of
 /// its bytes is written by storing it.
 pub unsafe trait Meta: Copy + 'static {
-    /// The struct page of `pfn`, which is to serve as `role`. It runs while the range is half added: it must not panic.
+    /// The struct page of `pfn`, which is to serve as `role`. It runs while the range is half added: it must not panic. On any
+    /// CPU, and on several at once, where [`commit_with`](crate::hotplug::Plan::commit_with) lends the work.
     fn new(pfn: Pfn, role: Role) -> Self;
 }
 

@@ -187,3 +187,21 @@ impl<M: Machine, O: Observer> Machine for Observed<M, O> {
         self.observer.event(Event::End(phase));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::count::Count;
+    use crate::granule::K4;
+
+    /// Or what is counted is not what runs uncounted.
+    #[test]
+    fn a_watched_machine_invalidates_by_range_where_the_machine_below_does() {
+        for ranges in [false, true] {
+            let mut tables = crate::testing::tables::<K4>(48);
+            tables.machine_mut().has_ranges = ranges;
+            let tables = tables.on(|machine| Observed::new(machine, Count::default()));
+            assert_eq!(tables.machine().has_range_invalidations(), ranges);
+        }
+    }
+}

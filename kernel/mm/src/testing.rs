@@ -217,6 +217,7 @@ unsafe impl<G: Granule> Mmu for Plain<G> {
     }
 
     fn tlbi(&mut self, operation: Tlbi) {
+        assert!(self.has_ranges || !operation.is_by_range(), "{operation:?} is undefined without FEAT_TLBIRANGE");
         log(Seen::Machine(Event::Tlbi(operation)));
     }
 

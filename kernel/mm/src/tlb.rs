@@ -165,18 +165,37 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_was_cleared_there_is_no_barrier_either() {
+        let mut tables = tables::<K4>(48);
+        let regime = tables.regime();
+        for has_ranges in [false, true] {
+            tables.machine_mut().has_ranges = has_ranges;
+            take_log();
+            invalidate_leaves(tables.machine_mut(), regime, [blocks(VA, Level::L2, 0)].into_iter());
+            assert_eq!(take_log(), []);
+        }
+    }
+
+    #[test]
     fn one_leaf_is_one_single_invalidation() {
         for level in [Level::L3, Level::L2] {
             assert_eq!(invalidations::<K64>(true, &[blocks(VA, level, 1)]), [Tlbi::LastLevel(Operand::new(VA))]);
         }
     }
 
-    /// 64 GiB at 16K are two ranges, and one block of LPA2.
+    /// 64 GiB at 16K are two ranges, and one block of LPA2. Nor are they one with pages beside them.
     #[test]
     fn blocks_that_are_more_than_a_range_are_invalidated_one_by_one() {
         let bytes = 1 << 36;
-        let want = [VA, VA.add(bytes), VA.add(2 * bytes)].map(|va| Tlbi::LastLevel(Operand::new(va)));
-        let stretches = [blocks(VA, Level::L1, 2), blocks(VA.add(2 * bytes), Level::L1, 1)];
+        let (before, behind) = (VA.add(2 * bytes - (2 << 14)), VA.add(4 * bytes));
+        let starts = [before, VA.add(2 * bytes), VA.add(3 * bytes), behind];
+        let single = |va| Tlbi::LastLevel(Operand::new(va));
+        let want = [range::<K16>(before, 2), single(starts[1]), single(starts[2]), range::<K16>(behind, 2)];
+        let pages = |va| blocks(va, Level::L3, 2);
+        let stretches =
+            [pages(before), blocks(starts[1], Level::L1, 1), blocks(starts[2], Level::L1, 1), pages(behind)];
         assert_eq!(invalidations::<K16>(true, &stretches), want);
+        let one = [pages(before), blocks(starts[1], Level::L1, 2), pages(behind)];
+        assert_eq!(invalidations::<K16>(true, &one), want);
     }
 }

@@ -43,6 +43,12 @@ impl Tlbi {
         }
     }
 
+    /// Whether it is one of the forms by range, which are undefined on a CPU without `FEAT_TLBIRANGE`.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const fn is_by_range(self) -> bool {
+        matches!(self, Self::LastLevelRange(_) | Self::AnyLevelRange(_))
+    }
+
     /// The value of its operand register, if it has one.
     #[must_use]
     #[inline]

@@ -124,7 +124,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
     ///
     /// # Panics
     ///
-    /// If `share` does. The range stays half added, and its memory can't be added again.
+    /// If `share` does. The range stays half added, and its memory can't be added again; nor may what it is in be taken away
+    /// where unwinding is caught: no record says that its vmemmap still maps the altmap of its host.
     pub fn commit_with(self, share: impl FnOnce(&Work<P>)) -> Result<Region, AddError> {
         let mut share = Some(share);
         self.add(&mut |machine, memmap, roles| {

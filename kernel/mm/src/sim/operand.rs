@@ -107,9 +107,11 @@ mod tests {
     use super::*;
     use crate::addr::VirtAddr;
     use crate::descriptor::OutputFormat;
-    use crate::granule::GranuleSize;
+    use crate::granule::{GranuleSize, Level};
+    use crate::leaf::{Leaf, Stretch};
     use crate::regime::Regime;
     use crate::testing::thinned;
+    use crate::tlb::{Extent, Gather, Reach};
     use crate::tlbi::{Cover, RangeOperand, Tlbi, cover};
     use crate::trace::Header;
 
@@ -123,21 +125,22 @@ mod tests {
         all.map(|(granule, (va_bits, output))| Regime::new(granule, va_bits, output).unwrap())
     }
 
-    /// What the operations reach, in their order: first and last address.
-    fn spans(regime: Regime, start: u64, pages: u64) -> Vec<(u64, u64)> {
+    /// What an operation reaches: first and last address.
+    fn span(regime: Regime, operation: Tlbi) -> (u64, u64) {
         let bits = regime.output().most_bits();
         let header = Header { granule: regime.granule(), va_bits: regime.va_bits(), pa_bits: bits, cpus: 1 };
-        let geometry = Geometry::new(header);
+        let (shot, flaw) = decode(Geometry::new(header), operation.name(), operation.operand());
+        assert_eq!(flaw, None, "{regime:?}, {operation:x?}");
+        shot.filter(|shot| shot.last_level && shot.broadcast && shot.hint.is_none()).unwrap().span.unwrap()
+    }
+
+    /// What the operations reach, in their order.
+    fn spans(regime: Regime, start: u64, pages: u64) -> Vec<(u64, u64)> {
         let operations = cover(regime, VirtAddr::new(start), pages).map(|cover| match cover {
             Cover::Page(operand) => Tlbi::LastLevel(operand),
             Cover::Range(operand) => Tlbi::LastLevelRange(operand),
         });
-        let decoded = operations.map(|operation| decode(geometry, operation.name(), operation.operand()));
-        let span = |(shot, flaw): (Option<Shot>, _)| {
-            assert_eq!(flaw, None, "{regime:?}, {pages} pages from {start:#x}");
-            shot.filter(|shot| shot.last_level && shot.broadcast && shot.hint.is_none()).unwrap().span.unwrap()
-        };
-        decoded.map(span).collect()
+        operations.map(|operation| span(regime, operation)).collect()
     }
 
     /// Whether some range has so many pages: 1 to 32 units of 2, 64, 2048 or 65536.
@@ -197,6 +200,71 @@ mod tests {
                 for start in thinned(starts(regime, pages)) {
                     check(regime, start, pages);
                 }
+            }
+        }
+    }
+
+    /// Numbers that look like chance.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (self.0 >> 33) % end
+        }
+    }
+
+    /// Stretches of any leaves, some without any, ascending: right behind each other where they are aligned for that, or apart.
+    fn any_stretches(regime: Regime, dice: &mut Dice) -> Vec<Stretch> {
+        let granule = regime.granule();
+        let mut va = regime.lowest().add(dice.below(1 << 20) << 20);
+        let stretch = |_| {
+            let level = [Level::L3, Level::L2, Level::L1][dice.below(3) as usize];
+            let level = if level < Level::L3 && !regime.has_block(level) { Level::L3 } else { level };
+            let contiguous = level == Level::L3 && dice.below(3) == 0;
+            let leaf = Leaf { level, contiguous };
+            let bytes = leaf.descriptors(granule) << granule.level_shift(level);
+            va = va.add(dice.below(2) * dice.below(64) * granule.bytes()).align_up(bytes);
+            let stretch = Stretch { va, leaf, count: dice.below(if level == Level::L1 { 4 } else { 40 }) };
+            va = va.add(stretch.bytes(granule));
+            stretch
+        };
+        (0..6).map(stretch).collect()
+    }
+
+    /// First and last address of each descriptor.
+    fn descriptors(granule: GranuleSize, stretch: Stretch) -> impl Iterator<Item = (u64, u64)> {
+        let bytes = 1 << granule.level_shift(stretch.leaf.level);
+        (0..stretch.descriptors(granule))
+            .map(move |index| stretch.va.add(index * bytes).value())
+            .map(move |va| (va, va + (bytes - 1)))
+    }
+
+    /// What is gathered from leaves of any size, behind each other or apart, reaches each descriptor, and no address between them.
+    #[test]
+    fn what_is_gathered_reaches_each_leaf_and_nothing_between() {
+        let mut dice = Dice(1);
+        for (regime, _) in thinned(regimes().flat_map(|regime| (0..200).map(move |trial| (regime, trial)))) {
+            let stretches = any_stretches(regime, &mut dice);
+            let mut issued = vec![];
+            let mut gather = Gather::new(regime, Reach::LastLevel);
+            for stretch in stretches.iter().filter(|stretch| stretch.count > 0) {
+                Extent::of(*stretch, regime.granule())
+                    .for_each(|extent| gather.add(extent, &mut |tlbi| issued.push(tlbi)));
+            }
+            gather.finish(&mut |tlbi| issued.push(tlbi));
+            let reached: Vec<_> = issued.into_iter().map(|tlbi| span(regime, tlbi)).collect();
+            let all: Vec<_> = stretches.iter().flat_map(|stretch| descriptors(regime.granule(), *stretch)).collect();
+            for leaf in &all {
+                let hit = reached.iter().any(|span| span.0 <= leaf.1 && leaf.0 <= span.1);
+                assert!(hit, "{regime:?}: {stretches:x?}: {leaf:x?} is not reached by {reached:x?}");
+            }
+            for span in &reached {
+                let mut next = span.0;
+                for leaf in &all {
+                    next = if (leaf.0..=leaf.1).contains(&next) { leaf.1.wrapping_add(1) } else { next };
+                }
+                assert!(next.wrapping_sub(1) >= span.1, "{regime:?}: {stretches:x?}: {span:x?} reaches {next:#x}");
             }
         }
     }

@@ -112,6 +112,8 @@ unsafe impl<G: Granule> Mmu for Cpu<G> {
     }
 
     fn tlbi(&mut self, operation: Tlbi) {
+        let is_there = self.has_range_invalidations() || !operation.is_by_range();
+        assert!(is_there, "{operation:?} is undefined without FEAT_TLBIRANGE: ask has_range_invalidations first");
         self.does(observe::Event::Tlbi(operation));
     }
 
