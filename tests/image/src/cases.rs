@@ -34,6 +34,7 @@ pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
         "fault::a_spurious_fault_is_made_again" => fault::made_again(&mut world()),
         "fault::an_access_to_what_nothing_maps_is_reported" => fault::nothing_maps_it(&mut world()),
         "fault::a_store_to_a_read_only_page_is_not_spurious" => fault::read_only(&mut world()),
+        "fault::a_fault_of_the_handler_while_it_prints_is_reported" => fault::while_it_prints(),
         "fault::only_translation_faults_of_el1_are_spurious" => fault::syndromes(),
         "hot_add::memmap_lies_in_the_altmap" => hot_add::memmap_lies_in_the_altmap(&mut world()),
         "hot_add::memmap_lies_in_ram" => hot_add::memmap_lies_in_ram(&mut world()),

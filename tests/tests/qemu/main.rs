@@ -19,6 +19,7 @@ mod refusals;
 mod scratch;
 mod size;
 mod smp;
+mod trees;
 
 /// No boot may take longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ fn main() {
         .chain(live::trials())
         .chain(refusals::trials())
         .chain(smp::trials())
+        .chain(trees::trials())
         .chain(size::trials())
         .chain([gdb::trial()])
         .collect();
