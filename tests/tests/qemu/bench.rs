@@ -11,7 +11,11 @@ const REFUSED: [(&str, &str, &str); 8] = [
     ("a_baseline_of_the_short_form", "--write --short", "leave --short away"),
     ("a_baseline_of_times", "--write --smp 2", "--smp takes times, which are not written down"),
     ("a_check_with_three_cpus", "--check --smp 3", "--check has a target for 2 CPUs: give --smp 2"),
-    ("a_check_of_times_without_a_target", "--check --smp 2 --size 1G", "--check has a target for 16 GiB and more at 4k"),
+    (
+        "a_check_of_times_without_a_target",
+        "--check --smp 2 --size 1G",
+        "--check has a target for 16 GiB and more at 4k",
+    ),
     ("one_cpu_beside_one", "--smp 1", "invalid value '1' for '--smp <N>'"),
     ("a_check_of_what_was_not_written_down", "--check --size 2M", "is not in docs/bench/baseline.json"),
     ("a_size_beyond_the_cpus_reach", "--granule 64k --size 1T --cpu cortex-a53", "64k 1 TiB cortex-a53: device memory"),

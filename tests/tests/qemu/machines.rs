@@ -91,7 +91,12 @@ fn boot(change: impl Fn(Vec<String>) -> Vec<String>, status: i32, line: &str) ->
 }
 
 /// The same with flags.
-pub fn boot_with(flags: &str, change: impl Fn(Vec<String>) -> Vec<String>, status: i32, line: &str) -> Result<(), Failed> {
+pub fn boot_with(
+    flags: &str,
+    change: impl Fn(Vec<String>) -> Vec<String>,
+    status: i32,
+    line: &str,
+) -> Result<(), Failed> {
     built()?;
     let words = change(Boot::main_job(Job::from_flags(flags).map_err(|stop| stop.why)?).line());
     let output = Command::new("timeout").arg("30").args(&words).output().map_err(|error| error.to_string())?;
