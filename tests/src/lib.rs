@@ -105,6 +105,7 @@ pub const CASES: &[Case] = &[
         .flags("--smp 2")
         .on("neoverse-n1"),
     panics("smp::a_panic_while_another_cpu_prints_is_reported", "on purpose, on CPU 0").flags("--smp 2").on("16k::max"),
+    panics("smp::a_panic_does_not_cut_the_line_of_another_cpu", "on purpose, on CPU 0").flags("--smp 2").on("16k::max"),
     panics("smp::a_job_within_a_job_is_refused", "no job of all CPUs begins within another")
         .flags("--smp 2")
         .on("4k::cortex-a72"),
