@@ -14,7 +14,6 @@ use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use spin::Mutex;
 use vmemmap::addr::VirtAddr;
 use vmemmap::granule::{GranuleSize, K4, K16, K64};
@@ -32,9 +31,6 @@ pub const MOST: usize = 8;
 
 /// Bytes of a CPU's stack, and of its stack for exceptions: a page of the largest size.
 const STACK_BYTES: u64 = 1 << 16;
-
-/// The fields of `MPIDR_EL1` by which PSCI knows a CPU: Aff3, and Aff2 to Aff0.
-const AFFINITIES: u64 = 0xff_00ff_ffff;
 
 /// The CPUs that [`prepare`] found.
 struct Others {
@@ -109,9 +105,7 @@ pub fn is_on_stack(first: VirtAddr, last: VirtAddr) -> bool {
 ///
 /// If it is called twice.
 pub fn prepare<M: Machine>(boot: &'static BootInfo, map: &mut MemoryMap<M>) -> Result<(), CpuError> {
-    let this = MPIDR_EL1.get() & AFFINITIES;
-    let tree = DeviceTree::again(boot);
-    let affinities: Vec<_> = tree.cpus().filter(|&affinities| affinities != this).take(MOST - 1).collect();
+    let affinities: Vec<_> = DeviceTree::again(boot).other_cpus().take(MOST - 1).collect();
     for (secondary, number) in SECONDARIES.iter().zip(1..=affinities.len()) {
         let [stack, exceptions] = [window::stack(map, STACK_BYTES)?, window::stack(map, STACK_BYTES)?];
         secondary.prepare(boot, number, Stacks { stack, exceptions });

@@ -86,7 +86,7 @@ impl Interrupts {
         // SAFETY: the device tree says that a distributor is there, it is mapped as device memory for good, and by this
         // function's contract nobody else uses it.
         let distributor = unsafe { UniqueMmioPointer::new(distributor.cast()) };
-        // SAFETY: as above; the machine has one CPU, whose redistributor is the first.
+        // SAFETY: as above, for the first redistributor. QEMU boots the CPU that it belongs to, and no other CPU uses one.
         let mut gic = unsafe { GicV3::new(distributor, redistributors.cast(), 1) }?;
         gic.setup(0);
         GicCpuInterface::set_priority_mask(ANY_PRIORITY);

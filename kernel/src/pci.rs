@@ -39,7 +39,8 @@ impl Bus {
         let host = DeviceTree::again(boot).pci_host().ok_or("this machine has no PCI host bridge with ECAM")?;
         let ecam = window::registers(map, host.ecam.start(), BUS_BYTES).map_err(|error| format!("{error}"))?;
         // SAFETY: that much of configuration space is mapped, for good; only bus 0 is asked for. Reads and writes of
-        // configuration space by the two do not overlap: there is one CPU, and no call of one runs inside the other's.
+        // configuration space by the two do not overlap: no other CPU has a job with it, and no call of one runs inside the
+        // other's.
         let cam = || unsafe { MmioCam::new(ecam.as_ptr(), Cam::Ecam) };
         Ok(Self { root: PciRoot::new(cam()), host, words: cam() })
     }

@@ -68,6 +68,8 @@ pub const CASES: &[Case] = &[
     passes("fault::an_access_to_what_nothing_maps_is_reported"),
     passes("fault::a_store_to_a_read_only_page_is_not_spurious"),
     passes("fault::only_translation_faults_of_el1_are_spurious"),
+    panics("fault::a_fault_of_the_handler_while_it_prints_is_reported", "in the exception handler: ")
+        .on("4k::cortex-a72"),
     passes("hot_add::memmap_lies_in_the_altmap"),
     passes("hot_add::memmap_lies_in_ram"),
     passes("hot_add::every_struct_page_is_initialised").flags("--device-size 1G"),
@@ -103,6 +105,7 @@ pub const CASES: &[Case] = &[
         .flags("--smp 2")
         .on("neoverse-n1"),
     panics("smp::a_panic_while_another_cpu_prints_is_reported", "on purpose, on CPU 0").flags("--smp 2").on("16k::max"),
+    panics("smp::a_panic_does_not_cut_the_line_of_another_cpu", "on purpose, on CPU 0").flags("--smp 2").on("16k::max"),
     panics("smp::a_job_within_a_job_is_refused", "no job of all CPUs begins within another")
         .flags("--smp 2")
         .on("4k::cortex-a72"),

@@ -97,6 +97,9 @@ impl Bench {
     }
 
     fn run_in_parallel(&self, places: &[Place], cpus: u8) -> Result<Status, Stop> {
+        if self.check && !places.iter().any(|place| parallel::has_target(place, cpus)) {
+            return Err(Stop::refused("--check has a target for 16 GiB and more at 4k: leave --check away"));
+        }
         setup::ensure(&[Tool::Target, Tool::Qemu], false)?;
         build::images(&[Image::Kernel])?;
         let all = parallel::run(places, cpus)?;

@@ -5,6 +5,9 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
+/// Bytes of the unit in which the host counts a peak: macOS in bytes, Linux in KiB.
+const PEAK_UNIT: u64 = if cfg!(target_vendor = "apple") { 1 } else { 1 << 10 };
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Reaped {
@@ -24,8 +27,8 @@ pub fn try_reap(child: Child) -> io::Result<Result<Reaped, Child>> {
         -1 => Err(io::Error::last_os_error()),
         _ => {
             // SAFETY: zeros are a `rusage`, and so is what the kernel wrote.
-            let kib = unsafe { usage.assume_init() }.ru_maxrss;
-            let peak_bytes = u64::try_from(kib).unwrap_or(0) << 10;
+            let peak = unsafe { usage.assume_init() }.ru_maxrss;
+            let peak_bytes = u64::try_from(peak).unwrap_or(0) * PEAK_UNIT;
             Ok(Ok(Reaped { status: ExitStatus::from_raw(status), peak_bytes }))
         }
     }

@@ -4,6 +4,7 @@ mod pci;
 
 pub use pci::PciHost;
 
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
@@ -18,6 +19,8 @@ use crate::psci::Conduit;
 
 const MAGIC: u32 = 0xd00d_feed;
 const GIB: u64 = 1 << 30;
+/// The fields of `MPIDR_EL1` by which PSCI knows a CPU: Aff3, and Aff2 to Aff0.
+const AFFINITIES: u64 = 0xff_00ff_ffff;
 
 /// The device tree that the machine passes.
 pub struct DeviceTree {
@@ -118,15 +121,18 @@ impl DeviceTree {
         }
     }
 
-    /// The CPUs that PSCI can turn on, and the one that runs this: their affinities, as `MPIDR_EL1` holds them.
-    pub fn cpus(&self) -> impl Iterator<Item = u64> {
+    /// The CPUs that PSCI can turn on, but for the one that runs this, which the tree may name or not: their affinities, as
+    /// `MPIDR_EL1` holds them.
+    pub fn other_cpus(&self) -> impl Iterator<Item = u64> {
+        let this = MPIDR_EL1.get() & AFFINITIES;
         let usable = |node: &FdtNode<'static>| {
             text(*node, "device_type") == Some("cpu")
                 && text(*node, "enable-method") == Some("psci")
                 && text(*node, "status").is_none_or(|status| matches!(status, "okay" | "ok"))
         };
         let nodes = self.tree.find_node("/cpus").into_iter().flat_map(|cpus| cpus.children());
-        nodes.filter(usable).filter_map(registers).map(PhysAddr::value)
+        let affinities = nodes.filter(usable).filter_map(registers).map(PhysAddr::value);
+        affinities.filter(move |&affinities| affinities != this)
     }
 
     /// RAM: what all memory nodes say, in whatever order they come.

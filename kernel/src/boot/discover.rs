@@ -92,7 +92,7 @@ fn plan(config: &Config, cpu: &Cpu, tree: &DeviceTree, console: Option<PhysAddr>
     free.remove(image::whole())?;
     free.remove(tree.range())?;
     free.shrink_to_pages(granule.bytes());
-    let more_cpus = tree.cpus().nth(1).is_some();
+    let more_cpus = tree.other_cpus().next().is_some();
     Ok(Plan { regime, layout, ram, free, policy: config.leaf, console, more_cpus })
 }
 

@@ -33,6 +33,15 @@ image_file_bytes:
 entry:
     msr     daifset, #0xf
     mov     x19, x0
+    mrs     x22, CurrentEL
+    lsr     x22, x22, #2
+    cmp     x22, #3
+    b.lo    alone
+    mrs     x1, mpidr_el1           // nobody holds the other CPUs back at EL3: one says that it is refused
+    tst     x1, #0xffffff
+    b.ne    park
+
+alone:
     adrp    x20, _start
     cbnz    x20, in_ram
 
@@ -56,8 +65,6 @@ entry:
 in_ram:
     ldr     x21, image_link
     sub     x21, x20, x21
-    mrs     x22, CurrentEL
-    lsr     x22, x22, #2
 
     // One stack for all levels: SP_EL0. SP_EL1 is for exceptions.
     msr     spsel, #0
@@ -144,6 +151,10 @@ mmu_on:                             // at its link address from here on
     mov     x29, xzr
     mov     x30, xzr
     b       kernel_start
+
+park:
+    wfi
+    b       park
 
 install_boot_vectors:
     adrp    x0, exception_stack_end

@@ -69,7 +69,8 @@ fn outcome(esr: u64, far: u64) -> Result<(), Fault> {
 /// What another CPU does while the next fault is taken.
 static ELSEWHERE: Mutex<Option<fn()>> = Mutex::new(None);
 
-/// Runs `work` once, when the next exception is taken and before anybody looks why: there is no second CPU to do it.
+/// Runs `work` once, when the next exception is taken and before anybody looks why, on the CPU that takes it: a second one
+/// would come at that moment by chance only.
 pub fn at_next_fault(work: fn()) {
     *ELSEWHERE.lock() = Some(work);
 }

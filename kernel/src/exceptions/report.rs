@@ -37,6 +37,9 @@ pub fn report(frame: &Frame, kind: u64) -> ! {
 
 /// One line for a fault inside the handler.
 pub fn print_nested(esr: u64, far: u64, elr: u64) {
+    // The handler may have been printing.
+    // SAFETY: it never runs again.
+    unsafe { console::seize() };
     let elr = image::link_address(elr);
     println!("@panic in the exception handler: {}, FAR {far:#x}, ELR {elr:#x}, ESR {esr:#x}", Syndrome(esr));
 }

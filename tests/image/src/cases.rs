@@ -34,6 +34,7 @@ pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
         "fault::a_spurious_fault_is_made_again" => fault::made_again(&mut world()),
         "fault::an_access_to_what_nothing_maps_is_reported" => fault::nothing_maps_it(&mut world()),
         "fault::a_store_to_a_read_only_page_is_not_spurious" => fault::read_only(&mut world()),
+        "fault::a_fault_of_the_handler_while_it_prints_is_reported" => fault::while_it_prints(),
         "fault::only_translation_faults_of_el1_are_spurious" => fault::syndromes(),
         "hot_add::memmap_lies_in_the_altmap" => hot_add::memmap_lies_in_the_altmap(&mut world()),
         "hot_add::memmap_lies_in_ram" => hot_add::memmap_lies_in_ram(&mut world()),
@@ -66,6 +67,7 @@ pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
         "smp::a_stack_overflow_on_another_cpu_hits_its_guard" => smp::reports::overflow(&world().with_cpus()),
         "smp::a_panic_on_all_cpus_is_reported_once" => smp::reports::panics(&world().with_cpus()),
         "smp::a_panic_while_another_cpu_prints_is_reported" => smp::reports::while_printing(&world().with_cpus()),
+        "smp::a_panic_does_not_cut_the_line_of_another_cpu" => smp::reports::beside_a_line(&world().with_cpus()),
         "smp::a_job_within_a_job_is_refused" => smp::reports::job_within_a_job(&world().with_cpus()),
         "smp::a_local_invalidation_leaves_other_cpus_stale" => {
             smp::tlb::local_leaves_others_stale(&mut world().with_cpus());

@@ -6,11 +6,16 @@ use serde_json::Value;
 use crate::commands::{command, ensure, run};
 
 /// Name, flags, and what the line says; all before anything is booted.
-const REFUSED: [(&str, &str, &str); 7] = [
+const REFUSED: [(&str, &str, &str); 8] = [
     ("a_size_of_3m", "--size 1G,3M", "--size 0x300000: hot-plug works in multiples of 2 MiB; 0x400000 would do"),
     ("a_baseline_of_the_short_form", "--write --short", "leave --short away"),
     ("a_baseline_of_times", "--write --smp 2", "--smp takes times, which are not written down"),
     ("a_check_with_three_cpus", "--check --smp 3", "--check has a target for 2 CPUs: give --smp 2"),
+    (
+        "a_check_of_times_without_a_target",
+        "--check --smp 2 --size 1G",
+        "--check has a target for 16 GiB and more at 4k",
+    ),
     ("one_cpu_beside_one", "--smp 1", "invalid value '1' for '--smp <N>'"),
     ("a_check_of_what_was_not_written_down", "--check --size 2M", "is not in docs/bench/baseline.json"),
     ("a_size_beyond_the_cpus_reach", "--granule 64k --size 1T --cpu cortex-a53", "64k 1 TiB cortex-a53: device memory"),

@@ -19,6 +19,7 @@ mod refusals;
 mod scratch;
 mod size;
 mod smp;
+mod trees;
 
 /// No boot may take longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -53,6 +54,7 @@ fn main() {
         .chain(live::trials())
         .chain(refusals::trials())
         .chain(smp::trials())
+        .chain(trees::trials())
         .chain(size::trials())
         .chain([gdb::trial()])
         .collect();
@@ -88,7 +90,11 @@ fn ended_well(case: &Case, run: &Run) -> bool {
         Ends::Pass => status == Status::Pass && run.said("test").any(|text| text == format!("{} ok", case.name)),
         Ends::Fail(says) => status == Status::Fail && run.said("fail").any(|text| text.contains(says)),
         Ends::Refused(says) => status == Status::Refused && why.contains(says),
-        Ends::Panic(says) => status == Status::Panic && run.console.iter().any(|line| line.contains(says)),
+        Ends::Panic(says) => {
+            // A line of its own, and what it says here or further down.
+            let reported = status == Status::Panic && run.said("panic").next().is_some();
+            reported && run.console.iter().any(|line| line.contains(says))
+        }
     }
 }
 

@@ -43,6 +43,12 @@ pub struct Parallel {
     all_cpus: Duration,
 }
 
+/// Whether a target is set: for 16 GiB and more at 4K, by two CPUs.
+pub fn has_target(place: &Place, cpus: u8) -> bool {
+    const SIZE: u64 = 16 << 30;
+    place.granule == GranuleSize::K4 && place.size >= SIZE && cpus == TARGET_CPUS
+}
+
 /// Boots each of `places` with `cpus` CPUs, one after the other.
 ///
 /// # Errors
@@ -90,15 +96,9 @@ impl Parallel {
         self.one_cpu.as_secs_f64() / self.all_cpus.as_secs_f64()
     }
 
-    /// Whether a target is set for this: 16 GiB and more at 4K, by two CPUs.
-    fn has_target(&self) -> bool {
-        const SIZE: u64 = 16 << 30;
-        self.place.granule == GranuleSize::K4 && self.place.size >= SIZE && self.cpus == TARGET_CPUS
-    }
-
     /// Whether it is too slow for its target.
     pub fn misses_target(&self) -> bool {
-        self.has_target() && self.factor() < TARGET
+        has_target(&self.place, self.cpus) && self.factor() < TARGET
     }
 
     fn object(&self) -> Value {
@@ -124,10 +124,10 @@ pub fn lines(all: &[Parallel]) -> Vec<String> {
         "initialised by 1 CPU and by {cpus}: medians of {PASSES} passes each over frames that were written before"
     );
     let each = all.iter().map(|parallel| {
-        let Parallel { place, struct_pages, one_cpu, all_cpus, .. } = parallel;
+        let Parallel { place, cpus, struct_pages, one_cpu, all_cpus } = parallel;
         let milliseconds = |time: &Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
         let (one, all, factor) = (milliseconds(one_cpu), milliseconds(all_cpus), parallel.factor());
-        let target = if parallel.has_target() { format!("   at least {TARGET} wanted") } else { String::new() };
+        let target = if has_target(place, *cpus) { format!("   at least {TARGET} wanted") } else { String::new() };
         row("", &format!("{:<24}{struct_pages:>10}{one:>16}{all:>16}{factor:>8.2} x{target}", place.to_string()))
     });
     let missed = all.iter().filter(|parallel| parallel.misses_target());

@@ -1,12 +1,14 @@
 //! Faults on addresses that are mapped by the time somebody looks: the other CPU's stores come while the fault is taken.
 
 use core::arch::asm;
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::boot::image::Part;
 use kernel::exceptions::probe::{self, at_next_fault};
 use kernel::exceptions::syndrome::FaultKind;
 use kernel::memory::RamFrames;
+use kernel::println;
 use vmemmap::addr::{PhysRange, VirtAddr};
 use vmemmap::granule::Granule;
 use vmemmap::hotplug::LINEAR_PROTECTION;
@@ -149,4 +151,20 @@ pub fn syndromes() {
     ] {
         assert_eq!(is_spurious(esr, text), spurious, "ESR {esr:#x}");
     }
+}
+
+/// What faults while it is printed.
+struct Unreadable;
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: the lower half is off, so nothing is read.
+        write!(f, "{}", unsafe { pointer(VirtAddr::new(8)).read_volatile() })
+    }
+}
+
+/// A fault within a handler that has the console: what it says must not wait for that one.
+pub fn while_it_prints() {
+    at_next_fault(|| println!("{Unreadable}"));
+    let _ = probe::load(VirtAddr::new(0));
 }

@@ -92,3 +92,30 @@ pub fn while_printing<M: Machine>(_: &World<M>) {
         panic!("on purpose, on CPU {cpu}");
     });
 }
+
+/// What takes time in the middle of a line.
+struct SlowLine<'a>(&'a AtomicBool);
+
+impl fmt::Display for SlowLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the beginning, ")?;
+        self.0.store(true, Ordering::Release);
+        wait_a_moment();
+        f.write_str("and the end")
+    }
+}
+
+/// One CPU panics in the middle of another's line: its report begins with a line of its own.
+pub fn beside_a_line<M: Machine>(_: &World<M>) {
+    let printing = AtomicBool::new(false);
+    on_each(|cpu| {
+        if cpu == CPU {
+            println!("{}", SlowLine(&printing));
+            return;
+        }
+        while !printing.load(Ordering::Acquire) {
+            hint::spin_loop();
+        }
+        panic!("on purpose, on CPU {cpu}");
+    });
+}
