@@ -13,7 +13,7 @@ use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use arm_pl011_uart::{Interrupts, PL011Registers, Uart, UniqueMmioPointer};
 use spin::mutex::SpinMutex;
 
-use crate::{cpus, pointer};
+use crate::{cpu, pointer};
 
 static UART: SpinMutex<Option<Uart<'static>>> = SpinMutex::new(None);
 
@@ -157,7 +157,7 @@ pub fn read_line(line: &mut Line) -> Option<Result<String, LineError>> {
 ///
 /// The code that this CPU ran must never run again.
 pub unsafe fn seize() {
-    if UART.is_locked() && HOLDER.load(Ordering::Relaxed) == cpus::this() {
+    if UART.is_locked() && HOLDER.load(Ordering::Relaxed) == cpu::this() {
         // SAFETY: by this function's contract the holder's guard is never used or dropped.
         unsafe { UART.force_unlock() }
     }
@@ -168,7 +168,7 @@ pub unsafe fn seize() {
 fn with(f: impl FnOnce(&mut Option<Uart<'static>>)) {
     if SCTLR_EL1.matches_all(SCTLR_EL1::M::Enable) {
         let mut uart = UART.lock();
-        HOLDER.store(cpus::this(), Ordering::Relaxed);
+        HOLDER.store(cpu::this(), Ordering::Relaxed);
         f(&mut uart);
         HOLDER.store(NOBODY, Ordering::Relaxed);
     } else {

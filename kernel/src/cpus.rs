@@ -10,9 +10,7 @@
 mod start;
 
 use alloc::vec::Vec;
-use core::arch::asm;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::Mutex;
 use vmemmap::addr::VirtAddr;
@@ -21,13 +19,11 @@ use vmemmap::seam::Machine;
 use vmemmap::tlb;
 
 use crate::boot::{self, BootInfo, DeviceTree};
+use crate::cpu::{self, MOST, this};
 use crate::memory::{self, MemoryMap};
 use crate::psci;
 use crate::window::{self, WindowError};
 use start::{Job, SECONDARIES, Secondary, Stacks};
-
-/// As many CPUs are used, the one that boots among them.
-pub const MOST: usize = 8;
 
 /// Bytes of a CPU's stack, and of its stack for exceptions: a page of the largest size.
 const STACK_BYTES: u64 = 1 << 16;
@@ -40,9 +36,6 @@ struct Others {
 }
 
 static OTHERS: Mutex<Option<Others>> = Mutex::new(None);
-
-/// How many CPUs there are.
-static COUNT: AtomicUsize = AtomicUsize::new(1);
 
 /// Why a CPU can't be used.
 #[derive(Clone, Copy, Debug)]
@@ -73,15 +66,6 @@ impl From<WindowError> for CpuError {
     }
 }
 
-/// The number of the CPU that runs this: 0 for the one that booted.
-#[must_use]
-pub fn this() -> usize {
-    let number: usize;
-    // SAFETY: reads the register that the entry code has written.
-    unsafe { asm!("mrs {}, tpidrro_el0", out(reg) number, options(nomem, nostack, preserves_flags)) }
-    number
-}
-
 /// What the stack of another CPU that holds `address` is called, or the page below it that is never mapped.
 #[must_use]
 pub fn stack_name(address: VirtAddr) -> Option<&'static str> {
@@ -110,16 +94,10 @@ pub fn prepare<M: Machine>(boot: &'static BootInfo, map: &mut MemoryMap<M>) -> R
         let [stack, exceptions] = [window::stack(map, STACK_BYTES)?, window::stack(map, STACK_BYTES)?];
         secondary.prepare(boot, number, Stacks { stack, exceptions });
     }
-    COUNT.store(1 + affinities.len(), Ordering::Relaxed);
+    cpu::set_count(1 + affinities.len());
     let before = OTHERS.lock().replace(Others { boot, affinities });
     assert!(before.is_none(), "the CPUs are prepared once");
     each(|_| ())
-}
-
-/// How many CPUs take part in [`each`].
-#[must_use]
-pub fn count() -> usize {
-    COUNT.load(Ordering::Relaxed)
 }
 
 /// Runs `work` on every CPU at once, with the number of the CPU, and comes back when it has ended on all. This CPU is one of

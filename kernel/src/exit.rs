@@ -6,7 +6,7 @@ use aarch64_cpu::asm;
 use aarch64_cpu::registers::{Readable, SCTLR_EL1};
 use qemu_exit::QEMUExit;
 
-use crate::cpus;
+use crate::cpu;
 use crate::psci::{self, system_off, system_reset};
 
 /// What the run came to, and the exit status that QEMU then has.
@@ -39,7 +39,7 @@ pub fn exit(status: Status) -> ! {
 /// To be called before this CPU reports why the run ends: another that comes later stops here, and lets the first one
 /// finish. A panic or a fault within the report ends the run at once.
 pub fn report_alone() {
-    let this = cpus::this();
+    let this = cpu::this();
     match reporter_before(this) {
         NOBODY => {}
         reporter if reporter == this => exit(Status::Panic),

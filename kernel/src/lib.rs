@@ -17,7 +17,8 @@
 //! | [`watch`] | the machine watched while it runs: traces, and the checker of the protocol |
 //! | [`virtio`] | memory and registers for the drivers of `virtio-drivers` |
 //! | [`firmware`] | what QEMU tells firmware: ACPI tables |
-//! | [`cpus`], [`psci`] | the other CPUs: turned on for a job, off behind it |
+//! | [`cpu`], [`cpus`], [`psci`] | which CPU this is; the others: turned on for a job, off behind it |
+//! | [`share`] | adds that all CPUs share |
 //! | [`pci`] | the PCI bus: functions, their BARs and interrupts |
 //! | [`window`], [`interrupt`] | registers of devices, mapped; their interrupts |
 //! | [`cache`] | data that must reach memory |
@@ -31,6 +32,7 @@ pub mod boot;
 pub mod cache;
 pub mod config;
 pub mod console;
+pub mod cpu;
 pub mod cpus;
 pub mod device;
 pub mod exceptions;
@@ -47,6 +49,7 @@ pub mod pointer;
 pub mod prove;
 pub mod psci;
 pub mod report;
+pub mod share;
 pub mod story;
 pub mod virtio;
 pub mod watch;

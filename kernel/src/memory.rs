@@ -1,12 +1,10 @@
 //! RAM frames and the memory map: what is free, and every pfn's struct page.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use spin::Mutex;
 use vmemmap::addr::{PhysAddr, PhysRange};
 use vmemmap::frames::{BitmapFrames, OutOfFrames};
 use vmemmap::granule::Granule;
-use vmemmap::hotplug::{AddError, Hotplug, Plan, Region};
+use vmemmap::hotplug::Hotplug;
 use vmemmap::lifetime::Readers;
 use vmemmap::meta::StructPage;
 use vmemmap::seam::{Frames, Machine, Quiesce};
@@ -15,7 +13,7 @@ use vmemmap::vmemmap::PopulateError;
 use vmemmap_aarch64::El1;
 
 use crate::boot::{BootInfo, TooManyRanges, ips};
-use crate::{cpus, watch};
+use crate::cpu;
 
 /// The kernel's memory map on machine `M`.
 pub type MemoryMap<M> = Hotplug<M, RamFrames, StructPage>;
@@ -51,13 +49,13 @@ unsafe impl Frames for RamFrames {
     }
 }
 
-/// Read sections of all CPUs, by [`cpus::this`].
-pub static READERS: Readers<{ cpus::MOST }> = Readers::new();
+/// Read sections of all CPUs, by [`cpu::this`].
+pub static READERS: Readers<{ cpu::MOST }> = Readers::new();
 
 // SAFETY: whoever reads struct pages without a reference does so in a section of `READERS`, under the number of its CPU.
 unsafe impl Quiesce for RamFrames {
     fn wait_for_readers(&mut self) {
-        READERS.wait_for_first(cpus::count());
+        READERS.wait_for_first(cpu::count());
     }
 }
 
@@ -120,40 +118,6 @@ pub fn bring_up<G: Granule, M: Machine<Granule = G>>(
         map.add_boot_ram(*ram, boot.config.leaf).map_err(BringUpError::Populate)?;
     }
     Ok(map)
-}
-
-/// See [`shared`].
-static SHARED: [AtomicU64; cpus::MOST] = [const { AtomicU64::new(0) }; cpus::MOST];
-
-/// How many struct pages each CPU has initialised of ranges that all CPUs have [added](commit) together.
-pub fn shared() -> impl Iterator<Item = u64> {
-    SHARED[..cpus::count()].iter().map(|pages| pages.load(Ordering::Relaxed))
-}
-
-/// Commits `plan`, its struct pages being initialised by all CPUs. On a machine that is [watched](watch) this CPU does it
-/// alone: nobody would see what the others do.
-///
-/// # Errors
-///
-/// As [`Plan::commit`].
-///
-/// # Panics
-///
-/// If the firmware does not turn on a CPU that it has turned on before.
-pub fn commit<M: Machine>(boot: &BootInfo, plan: Plan<'_, M, RamFrames, StructPage>) -> Result<Region, AddError> {
-    if cpus::count() == 1 || watch::is_asked(&boot.config) {
-        return plan.commit();
-    }
-    plan.commit_with(|work| {
-        if work.chunks() > 1 {
-            let help = |cpu: usize| {
-                // SAFETY: each CPU has a machine of its own, and all translate by boot's tables, as the plan's does.
-                let pages = unsafe { work.help(&mut machine::<M::Granule>(boot)) };
-                SHARED[cpu].fetch_add(pages, Ordering::Relaxed);
-            };
-            cpus::each(help).unwrap_or_else(|error| panic!("{error}"));
-        }
-    })
 }
 
 fn release_ram(boot: &BootInfo, page: u64) -> Result<RamFrames, BringUpError> {

@@ -17,7 +17,7 @@ use vmemmap::granule::GranuleSize;
 use vmemmap::leaf::LeafPolicy;
 
 use crate::boot::{BootInfo, Cpu};
-use crate::{cpus, memory, watch};
+use crate::{cpu, share, watch};
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,8 +100,8 @@ fn geometry(boot: &BootInfo, verdict: Verdict, report: &mut Object) {
     report.text("granule", config.granule.name());
     report.value("va_bits", config.va_bits);
     report.value("pa_bits", boot.pa_bits());
-    report.value("cpus", cpus::count());
-    report.array("struct_pages_by_cpu", memory::shared());
+    report.value("cpus", cpu::count());
+    report.array("struct_pages_by_cpu", share::by_cpu());
     report.value("struct_page_size", layout.struct_page_bytes());
     report.text(
         "leaf_policy",

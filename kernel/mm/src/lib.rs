@@ -22,6 +22,7 @@ pub mod meta;
 pub mod observe;
 pub mod regime;
 mod regions;
+mod repeat;
 pub mod seam;
 pub mod section;
 #[cfg(feature = "sim")]

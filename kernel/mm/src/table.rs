@@ -25,15 +25,6 @@ use crate::seam::Machine;
 use crate::tlb;
 use crate::walk::Walk;
 
-/// Takes `count` steps, eight at a time, so that the loop itself costs next to nothing.
-#[inline]
-pub(crate) fn repeat(count: u64, mut step: impl FnMut()) {
-    for _ in 0..count / 8 {
-        (0..8).for_each(|_| step());
-    }
-    (0..count % 8).for_each(|_| step());
-}
-
 /// The translation tables under one root.
 #[derive(Debug)]
 pub struct Tables<M> {

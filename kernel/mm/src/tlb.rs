@@ -7,8 +7,8 @@ pub(crate) use extent::{Extent, Gather, Reach};
 use crate::granule::{Granule, GranuleSize};
 use crate::leaf::Stretch;
 use crate::regime::Regime;
+use crate::repeat::repeat;
 use crate::seam::{Dsb, Machine};
-use crate::table::repeat;
 use crate::tlbi::{Operand, Tlbi};
 
 /// Where there are no invalidations by range, a batch of more single ones than this invalidates everything instead.

@@ -122,7 +122,12 @@ at_el1:
     adrp    x0, rodata_start
     adrp    x1, image_end
     bl      discard_cache_lines
+    adr     x0, mmu_on
+    sub     x0, x0, x21
 
+// Where other CPUs come too. x0: where to go on, a link address; x24 to x28: MAIR, TCR, TTBR0, TTBR1, SCTLR.
+    .global switch_on
+switch_on:
     tlbi    vmalle1
     dsb     nsh
     msr     mair_el1, x24
@@ -133,8 +138,6 @@ at_el1:
     ic      iallu
     dsb     nsh
     isb
-    adr     x0, mmu_on
-    sub     x0, x0, x21
     msr     sctlr_el1, x28
     isb
     br      x0

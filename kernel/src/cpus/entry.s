@@ -32,20 +32,8 @@ secondary_entry:
     ldp     x26, x27, [x19, #16]    // TTBR0, TTBR1
     ldp     x28, x22, [x19, #32]    // SCTLR, TCR without TTBR0
     ldp     x20, x21, [x19, #56]    // ends of the stacks where they are mapped: its own, for exceptions
-    ldp     x19, x23, [x19, #72]    // its number, and where `secondary_mmu_on` is linked
-    tlbi    vmalle1
-    dsb     nsh
-    msr     mair_el1, x24
-    msr     tcr_el1, x25
-    msr     ttbr0_el1, x26
-    msr     ttbr1_el1, x27
-    isb
-    ic      iallu
-    dsb     nsh
-    isb
-    msr     sctlr_el1, x28
-    isb
-    br      x23
+    ldp     x19, x0, [x19, #72]     // its number, and where `secondary_mmu_on` is linked
+    b       switch_on
 
     .global secondary_mmu_on
 secondary_mmu_on:                   // at its link address from here on

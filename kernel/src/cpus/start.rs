@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
 use vmemmap::addr::VirtAddr;
 
-use super::{MOST, this};
 use crate::boot::{BootInfo, Switch, image};
+use crate::cpu::{MOST, this};
 use crate::window::Stack;
 use crate::{cache, exit, psci};
 

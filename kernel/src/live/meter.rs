@@ -11,8 +11,9 @@ use vmemmap::vmemmap::Storage;
 
 use crate::boot::BootInfo;
 use crate::measure::InstructionCounter;
-use crate::memory::{self, MemoryMap, RamFrames};
+use crate::memory::{MemoryMap, RamFrames};
 use crate::report::Cost;
+use crate::share;
 use crate::story::handed_out;
 
 /// What is counted.
@@ -33,7 +34,7 @@ impl<M: Machine> Meter<M> {
         let plan = map.plan(request).map_err(|error| error.to_string())?.summary();
         let (free, records) = (RamFrames::current().free(), map.section_bytes());
         let (region, counted) = self.counted(map, |map| match map.plan(request) {
-            Ok(plan) => memory::commit(boot, plan).map_err(|error| error.to_string()),
+            Ok(plan) => share::commit(boot, plan).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         });
         let region = region?;

@@ -14,8 +14,9 @@ use super::Asked;
 use super::regions::Regions;
 use crate::boot::{BootInfo, refuse};
 use crate::measure::{InstructionCounter, Phases, Stopwatch};
-use crate::memory::{self, MemoryMap, RamFrames};
+use crate::memory::{MemoryMap, RamFrames};
 use crate::report::Cost;
+use crate::share;
 
 /// The events of one add and one removal.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +121,7 @@ impl Costs {
         request: Request,
     ) -> Result<Region, AddError> {
         let free = RamFrames::current().free();
-        let region = self.counted(0, || memory::commit(boot, plan(map, request)))?;
+        let region = self.counted(0, || share::commit(boot, plan(map, request)))?;
         let page = M::Granule::SIZE.bytes();
         self.struct_pages = region.range().bytes() / page;
         self.ram_bytes[0] = (free - RamFrames::current().free()) * page;

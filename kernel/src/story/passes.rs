@@ -13,10 +13,11 @@ use vmemmap::seam::Machine;
 use super::Asked;
 use crate::boot::{BootInfo, refuse};
 use crate::exit::{self, Status};
-use crate::memory::{self, MemoryMap, RamFrames};
+use crate::memory::{MemoryMap, RamFrames};
 use crate::println;
 use crate::prove::{Added, Books, Failures};
 use crate::report::print_passes;
+use crate::share;
 
 const NANOSECONDS: u128 = 1_000_000_000;
 
@@ -29,10 +30,10 @@ pub fn end<M: Machine>(boot: &'static BootInfo, mut map: MemoryMap<M>, asked: &A
     let before = Books::of(&map);
     let (mut alone, mut together, mut failures) = (Vec::new(), Vec::new(), Failures::new());
     let mut pass = |commit: Commit<M>| one(boot, &mut map, asked, commit, &mut failures);
-    pass(memory::commit);
+    pass(share::commit);
     for _ in 0..boot.config.passes {
         alone.push(pass(|_, plan| plan.commit()));
-        together.push(pass(memory::commit));
+        together.push(pass(share::commit));
     }
     let after = Books::of(&map);
     if before != after {

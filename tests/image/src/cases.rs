@@ -47,7 +47,7 @@ pub fn run<G: Granule + Send + Sync>(boot: &'static BootInfo, name: &str) {
         "hot_remove::books_balance" => hot_remove::books(&mut world()),
         "hot_remove::neighbours_go_in_either_order" => hot_remove::either_order(&mut world()),
         "hot_remove::a_hundred_rounds_leave_no_trace" => hot_remove::rounds(&mut world()),
-        "parallel::all_cpus_leave_the_bytes_that_one_leaves" => parallel::same_bytes(&mut world()),
+        "parallel::all_cpus_leave_the_bytes_that_one_leaves" => parallel::same_bytes(&mut world().with_cpus()),
         "sharing::neighbours_in_one_vmemmap_page_go_in_any_order" => sharing::neighbours(&mut world()),
         "sharing::a_spread_of_offsets_and_sizes_comes_and_goes" => sharing::spread(&mut world()),
         "sharing::a_trailing_part_of_a_section_fits_nvdimms_altmap" => sharing::trailing_part(&mut world()),

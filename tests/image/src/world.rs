@@ -2,7 +2,6 @@
 
 use kernel::boot::{BootInfo, refuse};
 use kernel::config::{Device, Source};
-use kernel::cpus;
 use kernel::exit::{self, Status};
 use kernel::memory::{MemoryMap, bring_up};
 use kernel::println;
@@ -36,11 +35,6 @@ impl<G: Granule, M: Machine<Granule = G>> World<M> {
 }
 
 impl<M: Machine> World<M> {
-    /// Makes the other CPUs of this machine usable.
-    pub fn prepare_cpus(&mut self) {
-        cpus::prepare(self.boot, &mut self.map).unwrap_or_else(|error| refuse(error));
-    }
-
     /// A request for part of the device, with its struct pages in RAM.
     pub fn ask(&self, range: PhysRange) -> Request {
         // SAFETY: the boot arguments set the device aside for the test.

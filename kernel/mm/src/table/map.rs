@@ -1,6 +1,6 @@
 //! Building: count the tables that are missing, fill them off-line, link them.
 
-use super::{Tables, repeat};
+use super::Tables;
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::decode::InWords;
 use crate::descriptor::{Attributes, Descriptor, TableAttributes};
@@ -8,6 +8,7 @@ use crate::frames::Reserved;
 use crate::granule::Level;
 use crate::leaf::{Piece, Stretch};
 use crate::regime::Regime;
+use crate::repeat::repeat;
 use crate::seam::{Dsb, Machine};
 
 /// What leaves allow, and what the table descriptors made for them carry.

@@ -1,11 +1,12 @@
 //! Taking leaves away: clear all of them, one batch of invalidations, then let their frames go.
 
-use super::{Tables, repeat};
+use super::Tables;
 use crate::addr::{PhysAddr, VirtAddr, VirtRange};
 use crate::descriptor::Descriptor;
 use crate::frames::give;
 use crate::granule::Level;
 use crate::leaf::{Stretch, Stretches};
+use crate::repeat::repeat;
 use crate::seam::{Frames, Machine};
 use crate::tlb;
 

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use kernel::cpu;
 use kernel::cpus;
 use kernel::memory;
 use vmemmap::hotplug::{Region, Request};
@@ -14,7 +15,6 @@ use crate::world::{World, pointer};
 const STRUCT_PAGE_BYTES: u64 = 64;
 
 pub fn same_bytes<M: Machine>(world: &mut World<M>) {
-    world.prepare_cpus();
     let request = world.request(world.device, 3);
     fill_altmap(world, request, 0xa5a5_5a5a_a5a5_5a5a);
     let region = world.add(request);
@@ -25,7 +25,7 @@ pub fn same_bytes<M: Machine>(world: &mut World<M>) {
     assert_eq!(digest(&region), alone, "the bytes differ");
     let all = region.memmap().range().bytes() / STRUCT_PAGE_BYTES;
     assert_eq!(pages.iter().sum::<u64>(), all, "each struct page is initialised once");
-    assert!(pages[..cpus::count()].iter().all(|pages| *pages > 0), "{pages:?} struct pages by CPU");
+    assert!(pages[..cpu::count()].iter().all(|pages| *pages > 0), "{pages:?} struct pages by CPU");
     world.remove(region);
 }
 
@@ -42,16 +42,16 @@ impl Observer for Gate<'_> {
         }
         self.open = true;
         self.there.fetch_add(1, Ordering::Relaxed);
-        while self.there.load(Ordering::Relaxed) < cpus::count() {
+        while self.there.load(Ordering::Relaxed) < cpu::count() {
             core::hint::spin_loop();
         }
     }
 }
 
 /// Adds a range with all CPUs, each of which gets something to do; how many struct pages each has initialised.
-fn add_with_all<M: Machine>(world: &mut World<M>, request: Request) -> (Region, [u64; cpus::MOST]) {
+fn add_with_all<M: Machine>(world: &mut World<M>, request: Request) -> (Region, [u64; cpu::MOST]) {
     let boot = world.boot;
-    let (pages, there) = ([const { AtomicU64::new(0) }; cpus::MOST], AtomicUsize::new(0));
+    let (pages, there) = ([const { AtomicU64::new(0) }; cpu::MOST], AtomicUsize::new(0));
     let plan = world.map.plan(request).unwrap_or_else(|error| panic!("{error}"));
     let region = plan.commit_with(|work| {
         let help = |cpu: usize| {

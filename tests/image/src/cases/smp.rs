@@ -10,6 +10,7 @@ use core::hint;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel::boot::refuse;
+use kernel::cpu;
 use kernel::cpus;
 use vmemmap::seam::Machine;
 
@@ -27,7 +28,7 @@ impl Meeting {
 
     /// What any CPU did before it came, all have seen when this returns.
     fn wait(&self) {
-        let all = cpus::count();
+        let all = cpu::count();
         let round = self.came.fetch_add(1, Ordering::AcqRel) / all;
         while self.came.load(Ordering::Acquire) / all == round {
             hint::spin_loop();
@@ -39,7 +40,7 @@ impl<M: Machine> World<M> {
     /// With its other CPUs, of which a case needs one at least.
     pub fn with_cpus(mut self) -> Self {
         cpus::prepare(self.boot, &mut self.map).unwrap_or_else(|error| refuse(error));
-        assert!(cpus::count() > 1, "give --smp 2 or more");
+        assert!(cpu::count() > 1, "give --smp 2 or more");
         self
     }
 }

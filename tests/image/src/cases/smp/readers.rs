@@ -7,7 +7,7 @@ use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kernel::boot::{BootInfo, refuse};
-use kernel::cpus;
+use kernel::cpu;
 use kernel::memory::{self, READERS, RamFrames};
 use kernel::println;
 use kernel::prove::Books;
@@ -165,7 +165,7 @@ where
     let (traffic, done) = (Mutex::new(traffic), AtomicBool::new(false));
     on_each(|cpu| {
         if cpu == 0 {
-            let readers = cpus::count() as u64 - 1;
+            let readers = cpu::count() as u64 - 1;
             traffic.lock().run(ROUNDS / readers.pow(2));
             done.store(true, Ordering::Relaxed);
             return;

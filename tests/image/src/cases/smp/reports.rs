@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::{fmt, hint};
 
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable};
-use kernel::{cpus, println};
+use kernel::{cpu, println};
 use vmemmap::seam::Machine;
 
 use super::{Meeting, on_each};
@@ -46,7 +46,7 @@ struct Slow;
 impl fmt::Display for Slow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         wait_a_moment();
-        write!(f, "on purpose, on CPU {}", cpus::this())
+        write!(f, "on purpose, on CPU {}", cpu::this())
     }
 }
 

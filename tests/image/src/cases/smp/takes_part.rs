@@ -10,6 +10,7 @@ use aarch64_cpu::registers::{
 };
 use kernel::boot::BootInfo;
 use kernel::boot::image::Part;
+use kernel::cpu;
 use kernel::cpus;
 use kernel::exceptions::probe;
 use kernel::exceptions::syndrome::FaultKind;
@@ -94,7 +95,7 @@ impl Seen {
         let [own, exceptions] = stack_pointers();
         Self {
             number,
-            this: cpus::this(),
+            this: cpu::this(),
             affinities: MPIDR_EL1.get(),
             stacks: [own, exceptions, TPIDR_EL1.get()],
             common: Common::here(),
@@ -129,7 +130,7 @@ pub fn own_stack<M: Machine>(world: &World<M>) {
         let mut seen = seen.into_inner();
         seen.sort_by_key(|cpu| cpu.number);
         let numbers: Vec<_> = seen.iter().map(|cpu| (cpu.number, cpu.this)).collect();
-        let expected: Vec<_> = (0..cpus::count()).map(|number| (number, number)).collect();
+        let expected: Vec<_> = (0..cpu::count()).map(|number| (number, number)).collect();
         assert_eq!(numbers, expected, "each CPU once, in job {job}");
         for cpu in &seen {
             assert_eq!(cpu.common, Common::of_boot(world.boot, vectors), "CPU {}", cpu.number);
@@ -180,13 +181,13 @@ fn note_handler() {
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, sp", out(reg) stack, options(nomem, nostack, preserves_flags)) }
     HANDLED[0].store(stack, Ordering::Relaxed);
-    HANDLED[1].store(cpus::this() as u64, Ordering::Relaxed);
+    HANDLED[1].store(cpu::this() as u64, Ordering::Relaxed);
 }
 
 /// A probe's fault is taken on the exception stack of the CPU that probes, one CPU after the other, and stepped over.
 fn exceptions_on_own_stack() {
     let turns = AtomicUsize::new(0);
-    for turn in 0..cpus::count() {
+    for turn in 0..cpu::count() {
         on_each(|number| {
             if number != turn {
                 return;
@@ -201,7 +202,7 @@ fn exceptions_on_own_stack() {
             turns.fetch_add(1, Ordering::Relaxed);
         });
     }
-    assert_eq!(turns.into_inner(), cpus::count());
+    assert_eq!(turns.into_inner(), cpu::count());
 }
 
 /// All CPUs load from where nothing is, and store to what is read-only, at once and many times: each gets its own fault.
