@@ -86,7 +86,8 @@ impl Dsb {
 /// # Safety
 ///
 /// Each call must have the architecture's effect of the named instruction on the machine whose tables
-/// [`Memory`] writes, in program order with those writes: the library frees memory on the strength of it.
+/// [`Memory`] writes, in program order with those writes: the library frees memory on the strength of it. And
+/// [`has_range_invalidations`](Mmu::has_range_invalidations) may say yes only where every CPU of that machine has them.
 pub unsafe trait Mmu {
     /// A data synchronisation barrier.
     fn dsb(&mut self, kind: Dsb);
