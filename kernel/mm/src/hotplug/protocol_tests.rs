@@ -275,6 +275,9 @@ fn with_ranges_a_removal_of_any_size_takes_a_few_invalidations() {
     assert_eq!(count(true, 2 * MIB), 4, "512 and 8 pages, one table each");
     assert_eq!(count(true, 640 * MIB), 8, "163,840 and 2,560 pages, 320 tables and 5: two ranges each");
     assert_eq!(count(false, 640 * MIB), 2 + 320 + 5, "everything for the pages of each map, and a table at a time");
+    assert_eq!(count(false, 1020 * MIB), 2 + 510 + 8, "510 tables and two above them: as many as a table has");
+    assert_eq!(count(false, 1022 * MIB), 2 + 1 + 8, "and one more: everything");
+    assert_eq!(count(true, 1022 * MIB), 8, "ranges need no such limit");
 }
 
 /// Break-before-make never arises: over a life, no store replaces a valid descriptor by another valid one, but for a

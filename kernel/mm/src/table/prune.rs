@@ -9,7 +9,7 @@ use crate::frames::give;
 use crate::granule::{Granule, Level};
 use crate::leaf::Stretches;
 use crate::seam::{Dsb, Frames, Machine};
-use crate::tlb::{self, Extent, Gather, Reach};
+use crate::tlb::{self, Extent, Gather, Reach, most_single_invalidations};
 use crate::tlbi::{Operand, Tlbi};
 
 /// The part of a range that one table translates: first and last address, both inside, and the level of its smallest leaves,
@@ -40,18 +40,24 @@ impl<M: Machine> Tables<M> {
     /// left; returns how many.
     ///
     /// All links are cut first, at every level, then one batch of TLBI VAAE1IS or RVAAE1IS runs, which names each lowest table cut (and
-    /// covers the table entries of every level above as well, RZSXRQ), and only then are the tables given back. Until
-    /// then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
+    /// covers the table entries of every level above as well, RZSXRQ), or VMALLE1IS where there are too many, and only then are
+    /// the tables given back. Until then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
     pub(crate) fn prune<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) -> u64 {
         let Some(span) = Self::span(stretches.singly()) else { return 0 };
         let root = Place { table: self.root, level: self.regime().start_level() };
-        if self.cut(root, span) == 0 {
+        let tables = self.cut(root, span);
+        if tables == 0 {
             return 0;
         }
         self.machine.dsb(Dsb::InnerShareableStores);
-        let mut gather = Gather::new(self.regime, Reach::AnyLevel);
-        self.invalidate_cut(root, span, &mut gather);
-        gather.finish(&mut tlb::issue(&mut self.machine));
+        let few = tables <= most_single_invalidations(M::Granule::SIZE);
+        if few || self.machine.has_range_invalidations() {
+            let mut gather = Gather::new(self.regime, Reach::AnyLevel);
+            self.invalidate_cut(root, span, &mut gather);
+            gather.finish(&mut tlb::issue(&mut self.machine));
+        } else {
+            self.machine.tlbi(Tlbi::AllInnerShareable);
+        }
         tlb::complete(&mut self.machine);
         self.free_cut(root, span, frames)
     }
