@@ -119,18 +119,21 @@ impl<M: Machine> Tables<M> {
             let (below, part) = self.below(place, span, index, descriptor);
             let lower = self.invalidate_cut(below, part, gather);
             if descriptor.is_parked() && !lower {
-                self.forget_link(part, gather);
+                self.forget_link(place.level, part, gather);
             }
             found |= lower || descriptor.is_parked();
         }
         found
     }
 
+    /// The link, at `level`, to the table that translates `part`. By range all that the table translates is named: nothing else is
+    /// in it, and under LPA2 no range can start in between.
     #[inline]
-    fn forget_link(&mut self, part: Span, gather: &mut Gather) {
+    fn forget_link(&mut self, level: Level, part: Span, gather: &mut Gather) {
         if self.machine.has_range_invalidations() {
-            let pages = (part.last.since(part.first) >> M::Granule::SIZE.shift()) + 1;
-            gather.add(Extent::one(part.first, pages), &mut tlb::issue(&mut self.machine));
+            let shift = M::Granule::SIZE.level_shift(level);
+            let extent = Extent::one(part.first.align_down(1 << shift), 1 << (shift - M::Granule::SIZE.shift()));
+            gather.add(extent, &mut tlb::issue(&mut self.machine));
         } else {
             self.machine.tlbi(Tlbi::AnyLevel(Operand::new(part.first)));
         }
