@@ -58,8 +58,8 @@ pub fn system_reset() -> Result<(), Error> {
     call!(system_reset())
 }
 
-/// Turns the CPU with these affinities on. It starts at the physical address `entry` with the MMU off, at the exception level
-/// at which this kernel was entered, and finds `context` in `x0`.
+/// Turns the CPU with these affinities on. It starts at the physical address `entry` with the MMU off, at the exception
+/// level at which this kernel was entered, and finds `context` in `x0`.
 ///
 /// # Errors
 ///

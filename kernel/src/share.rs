@@ -18,8 +18,8 @@ pub fn by_cpu() -> impl Iterator<Item = u64> {
     SHARED[..cpu::count()].iter().map(|pages| pages.load(Ordering::Relaxed))
 }
 
-/// Commits `plan`, its struct pages being initialised by all CPUs. On a machine that is [watched](crate::watch) this CPU does it
-/// alone: nobody would see what the others do.
+/// Commits `plan`, its struct pages being initialised by all CPUs. On a machine that is [watched](crate::watch) this CPU
+/// does it alone: nobody would see what the others do.
 ///
 /// # Errors
 ///

@@ -14,9 +14,10 @@ use crate::tlbi::{Operand, Tlbi};
 /// Where there are no invalidations by range, a batch of more single ones than this invalidates everything instead.
 ///
 /// Each operation is a message that every CPU has to act on before the DSB is over: what they cost grows with their number.
-/// `VMALLE1IS` is one message, after which every CPU walks again for all that it had cached, the user's and the kernel's: up
-/// to some thousands of walks each, whatever the batch. Of that order is the number of descriptors in a table (512, 2048, 8192),
-/// which is Linux's `MAX_DVM_OPS` too. No machine at hand can measure where the two cost the same.
+/// `VMALLE1IS` is one message, after which every CPU walks again for all that it had cached, the user's and the
+/// kernel's: up to some thousands of walks each, whatever the batch. Of that order is the number of descriptors in a
+/// table (512, 2048, 8192), which is Linux's `MAX_DVM_OPS` too. No machine at hand can measure where the two cost the
+/// same.
 #[must_use]
 #[inline]
 pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
@@ -28,7 +29,8 @@ pub const fn most_single_invalidations(granule: GranuleSize) -> u64 {
 ///
 /// A contiguous run needs one invalidation a member (RLQLSD), and all of its members must be invalid already, since a
 /// walk of one that is still valid may cache the whole run again (RSKQHL). Where there are invalidations by range, a few
-/// take the place of all of them, in the format that `regime` asks for: that of the machine's tables, or too little is forgotten.
+/// take the place of all of them, in the format that `regime` asks for: that of the machine's tables, or too little is
+/// forgotten.
 #[inline]
 pub fn invalidate_leaves<M: Machine>(
     machine: &mut M,

@@ -122,8 +122,8 @@ pub struct Secondary {
     state: AtomicU64,
 }
 
-// SAFETY: of the cells, `start` and `stacks` are written once, before any other CPU is on, and `job` by `call` alone, when the
-// CPU that reads it is off; turning it on comes after the writes.
+// SAFETY: of the cells, `start` and `stacks` are written once, before any other CPU is on, and `job` by `call` alone,
+// when the CPU that reads it is off; turning it on comes after the writes.
 unsafe impl Sync for Secondary {}
 
 impl Secondary {

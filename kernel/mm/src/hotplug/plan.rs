@@ -137,8 +137,8 @@ impl<'a, M: Machine, F: Frames, P: Meta> Plan<'a, M, F, P> {
         })
     }
 
-    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid. One copy of this code
-    /// serves both ways to initialise, hence `dyn`.
+    /// Reserves, maps, has the struct pages outside of early sections initialised, and makes the pfns valid. One copy of
+    /// this code serves both ways to initialise, hence `dyn`.
     fn add(mut self, initialise: &mut dyn FnMut(&mut M, &Memmap, &Roles)) -> Result<Region, AddError> {
         let taken = self.reserve()?;
         let Self { hotplug, ask, linear, memmap, mut storage, memmap_tables, .. } = self;

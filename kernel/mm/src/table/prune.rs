@@ -39,9 +39,10 @@ impl<M: Machine> Tables<M> {
     /// Frees every table of ours on the way to `stretches`, one behind the other, whose leaves are gone, that has no entry
     /// left; returns how many.
     ///
-    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS or RVAAE1IS runs, which names each lowest table cut (and
-    /// covers the table entries of every level above as well, RZSXRQ), or VMALLE1IS where there are too many, and only then are
-    /// the tables given back. Until then their slots are empty or parked links, so that a walk in flight reads nothing valid in them.
+    /// All links are cut first, at every level, then one batch of TLBI VAAE1IS or RVAAE1IS runs, which names each lowest
+    /// table cut (and covers the table entries of every level above as well, RZSXRQ), or one VMALLE1IS where more tables
+    /// are cut than a table has entries, and only then are the tables given back. Until then their slots are empty or
+    /// parked links, so that a walk in flight reads nothing valid in them.
     pub(crate) fn prune<F: Frames>(&mut self, stretches: Stretches, frames: &mut F) -> u64 {
         let Some(span) = Self::span(stretches.singly()) else { return 0 };
         let root = Place { table: self.root, level: self.regime().start_level() };
@@ -126,8 +127,8 @@ impl<M: Machine> Tables<M> {
         found
     }
 
-    /// The link, at `level`, to the table that translates `part`. By range all that the table translates is named: nothing else is
-    /// in it, and under LPA2 no range can start in between.
+    /// The link, at `level`, to the table that translates `part`. By range all that the table translates is named:
+    /// nothing else is in it, and under LPA2 a range can't start anywhere.
     #[inline]
     fn forget_link(&mut self, level: Level, part: Span, gather: &mut Gather) {
         if self.machine.has_range_invalidations() {
